@@ -1,0 +1,52 @@
+"""Items as bytes: what a queue carries, and how it becomes an object again.
+
+The host keeps frames and never looks inside, so it needs none of its users' classes. A frame
+pickles as "unpickle these bytes", so that a peer which knows only the standard library receives
+the object itself.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from ._errors import DecodeError, EncodeError
+
+# Protocol 5 is the newest that every supported Python reads.
+PROTOCOL = 5
+
+
+class Frame:
+    """The pickle of one item, which unpickles to the item and not to a frame."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.data,)
+
+
+def encode(item: object) -> bytes:
+    """Pickle an item; raises `EncodeError` where that cannot be done."""
+    try:
+        return pickle.dumps(item, PROTOCOL)
+    except Exception as exc:
+        raise EncodeError(
+            f"this {type(item).__name__} cannot be pickled, so it cannot travel to another "
+            f"process: {exc}. Put plain data or an instance of a module-level class instead."
+        ) from exc
+
+
+def decode(data: bytes) -> Any:
+    """Unpickle an item; raises `DecodeError`, which keeps the bytes, where that cannot be done."""
+    try:
+        return pickle.loads(data)
+    except Exception as exc:
+        raise DecodeError(
+            f"an item of {len(data)} bytes cannot be unpickled in this process "
+            f"({type(exc).__name__}: {exc}). Make its class importable here, under the name that "
+            "it has where it was put.",
+            bytes(data),
+        ) from exc

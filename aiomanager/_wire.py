@@ -1,0 +1,239 @@
+"""The wire protocol of `multiprocessing.managers`, without any I/O.
+
+Three things, each usable from a blocking socket, an event loop or the host's selector:
+
+* messages: a length, then that many bytes (`pack`, `MessageReader`);
+* the handshake: both sides prove that they know the authkey (`client_handshake`,
+  `server_handshake`), in the dialects of Python up to 3.11 (MD5) and from 3.12 on (a digest named
+  in braces); the protocol is described in a comment of CPython's multiprocessing/connection.py;
+* requests and replies: pickled tuples (`dump`, `load`).
+
+Between aiomanager and its own host two things are added, and sent to nobody else: a fifth element
+of a request is its id, which its reply carries as third; and a message may hold large buffers
+beside its pickle, so that nobody copies an item's bytes in order to frame or to unpickle them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import pickle
+import struct
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from ._errors import AuthenticationError, ConnectionLostError
+from ._frames import PROTOCOL
+
+Buffer = bytes | bytearray | memoryview
+
+_SHORT = struct.Struct("!i")
+_LONG = struct.Struct("!Q")
+_BULK = struct.Struct("!BI")
+_BULK_MARK = 0x01  # no pickle of protocol 2 or later begins with this byte
+_SHORT_MAX = 0x7FFFFFFF
+
+# Buffers from this size on travel beside the pickle. Below it a copy costs less than a part does.
+BULK_SIZE = 64 * 1024
+
+# A message larger than this is refused by either side; it bounds what one peer can make another
+# allocate. Hosts and clients take a limit of their own, up to this one.
+MESSAGE_LIMIT = 4 * 1024**3
+
+HANDSHAKE_LIMIT = 256  # what the standard library reads at most before it trusts a peer
+
+
+def pack(parts: Sequence[Buffer]) -> list[Buffer]:
+    """Put the length before a message that is given in parts; small messages become one part."""
+    size = sum(map(len, parts))
+    header = _SHORT.pack(size) if size <= _SHORT_MAX else _SHORT.pack(-1) + _LONG.pack(size)
+    if size < BULK_SIZE:
+        # One write for header and body: two would wait for each other's acknowledgement on TCP.
+        return [b"".join((header, *parts))]
+    return [header, *parts]
+
+
+class MessageTooLarge(ConnectionLostError):
+    """A peer announced a message over the limit; the connection cannot go on."""
+
+
+class MessageReader:
+    """Cuts a stream of bytes into messages, one `next` at a time, so that the limit can change
+    between two of them. A large message is gathered in a buffer of its own and handed out without
+    a copy."""
+
+    def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
+        self.limit = limit
+        self._pending: bytes = b""  # read, and not yet cut
+        self._position = 0
+        self._body: bytearray | None = None  # a large message on its way
+        self._missing = 0
+
+    @property
+    def midway(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._body is not None or self._position < len(self._pending)
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the peer."""
+        if self._position < len(self._pending):
+            data = self._pending[self._position :] + data
+        self._pending, self._position = data, 0
+        self._gather()
+
+    def next(self) -> Buffer | None:
+        """Return the next complete message, or None where more has to be read first."""
+        if self._body is None:
+            start, size = self._announced()
+            if size < 0:
+                return None
+            if size > self.limit:
+                raise MessageTooLarge(
+                    f"a message of {size} bytes was announced; the limit here is {self.limit}"
+                )
+            if size < BULK_SIZE:
+                if len(self._pending) < start + size:
+                    return None
+                self._position = start + size
+                return self._pending[start : start + size]
+            self._body, self._missing, self._position = bytearray(), size, start
+            self._gather()
+        if self._missing:
+            return None
+        body, self._body = self._body, None
+        return body
+
+    def _gather(self) -> None:
+        if self._body is not None and self._missing:
+            taken = min(self._missing, len(self._pending) - self._position)
+            self._body += memoryview(self._pending)[self._position : self._position + taken]
+            self._missing -= taken
+            self._position += taken
+
+    def _announced(self) -> tuple[int, int]:
+        """Where the next body starts and its length; (0, -1) while that is not known."""
+        have = len(self._pending) - self._position
+        if have < _SHORT.size:
+            return 0, -1
+        (size,) = _SHORT.unpack_from(self._pending, self._position)
+        start = self._position + _SHORT.size
+        if size != -1:
+            if size < 0:
+                raise MessageTooLarge("a peer sent a negative length: it speaks another protocol")
+            return start, size
+        if have < _SHORT.size + _LONG.size:
+            return 0, -1
+        (size,) = _LONG.unpack_from(self._pending, start)
+        return start + _LONG.size, size
+
+
+# -- requests and replies ---------------------------------------------------------------------
+
+
+def dump(message: object) -> list[Buffer]:
+    """Pickle a request or a reply into the parts of a message; `pickle.PickleBuffer`s in it
+    travel beside the pickle."""
+    buffers: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(message, PROTOCOL, buffer_callback=buffers.append)
+    if not buffers:
+        return [body]
+    raws = [buffer.raw() for buffer in buffers]
+    lengths = struct.pack(f"!{len(raws) + 1}Q", len(body), *map(len, raws))
+    return [_BULK.pack(_BULK_MARK, len(raws)), lengths, body, *raws]
+
+
+def split(message: Buffer) -> tuple[Buffer, list[memoryview]]:
+    """Split a message into its pickle and the buffers beside it, without a copy."""
+    if not message or message[0] != _BULK_MARK:
+        return message, []
+    view = memoryview(message).toreadonly()
+    _, count = _BULK.unpack_from(view)
+    lengths = struct.unpack_from(f"!{count + 1}Q", view, _BULK.size)
+    position = _BULK.size + _LONG.size * (count + 1)
+    pieces: list[memoryview] = []
+    for length in lengths:
+        pieces.append(view[position : position + length])
+        position += length
+    if position != len(view):
+        raise pickle.UnpicklingError("the parts of a message do not add up to its length")
+    return pieces[0], pieces[1:]
+
+
+def load(message: Buffer) -> Any:
+    """Unpickle a request or a reply."""
+    body, buffers = split(message)
+    return pickle.loads(body, buffers=buffers)
+
+
+def bulky(data: Buffer) -> Buffer | pickle.PickleBuffer:
+    """Mark an item's bytes to travel beside the pickle where they are many."""
+    return pickle.PickleBuffer(data) if len(data) >= BULK_SIZE else bytes(data)
+
+
+# -- the handshake ----------------------------------------------------------------------------
+
+# A handshake yields bytes to send, or None to be sent the next message.
+Handshake = Generator[bytes | None, Buffer, None]
+
+_CHALLENGE = b"#CHALLENGE#"
+_WELCOME = b"#WELCOME#"
+_FAILURE = b"#FAILURE#"
+_DIGESTS = ("md5", "sha256", "sha384", "sha3_256", "sha3_384")
+_OLD_CHALLENGE_SIZE = 20  # a challenge of this length comes from Python 3.11 or older: MD5
+_MD5_SIZE = 16
+
+
+def client_handshake(authkey: bytes) -> Handshake:
+    """The side that connected: answer a challenge, then deliver one."""
+    yield from _answer(authkey)
+    yield from _deliver(authkey)
+
+
+def server_handshake(authkey: bytes) -> Handshake:
+    """The side that accepted: deliver a challenge, then answer one."""
+    yield from _deliver(authkey)
+    yield from _answer(authkey)
+
+
+def _deliver(authkey: bytes) -> Handshake:
+    challenge = b"{sha256}" + os.urandom(40)
+    yield _CHALLENGE + challenge
+    response = bytes((yield None))
+    # A response of a bare MD5's length is what Python 3.11 and older send.
+    digest, mac = ("md5", response) if len(response) == _MD5_SIZE else _digest_of(response)
+    if not hmac.compare_digest(_mac(authkey, challenge, digest), mac):
+        yield _FAILURE
+        raise AuthenticationError("the peer does not have this side's authkey")
+    yield _WELCOME
+
+
+def _answer(authkey: bytes) -> Handshake:
+    message = bytes((yield None))
+    if not message.startswith(_CHALLENGE):
+        raise AuthenticationError("the peer does not speak the protocol of multiprocessing")
+    challenge = message[len(_CHALLENGE) :]
+    if len(challenge) == _OLD_CHALLENGE_SIZE:
+        yield _mac(authkey, challenge, "md5")
+    else:
+        digest, _ = _digest_of(challenge)
+        yield b"{%s}%s" % (digest.encode(), _mac(authkey, challenge, digest))
+    if bytes((yield None)) != _WELCOME:
+        raise AuthenticationError("the peer refused this side's authkey")
+
+
+def _digest_of(message: bytes) -> tuple[str, bytes]:
+    name, brace, rest = message[1:].partition(b"}")
+    digest = name.decode("ascii", "replace")
+    if not message.startswith(b"{") or not brace or digest not in _DIGESTS:
+        raise AuthenticationError("the peer asks for a digest that multiprocessing does not use")
+    return digest, rest
+
+
+def _mac(authkey: bytes, challenge: bytes, digest: str) -> bytes:
+    try:
+        return hmac.digest(authkey, challenge, digest)
+    except ValueError as exc:
+        raise AuthenticationError(
+            f"the peer's Python can only authenticate by {digest}, which this Python was built "
+            "without; use Python 3.12 or later on both sides"
+        ) from exc

@@ -1,0 +1,69 @@
+"""Calls of objects other than queues: on a thread of their connection's own.
+
+The thread runs the standard library's own `Server.serve_client`, so that dictionaries, locks,
+pools and a user's classes behave as at any manager: what is owned by a connection (an RLock, say)
+is owned by that thread. It starts with the first call that needs it and ends with the connection.
+"""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import threading
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from ._wire import Buffer
+
+Request = tuple[Any, str, tuple[Any, ...], dict[str, Any]]
+
+
+class Worker:
+    """The connection object that `serve_client` sees: messages come from the reactor and replies
+    go to it.
+
+    Args:
+        serve: `Server.serve_client`.
+        send: passes a message to the reactor; callable from any thread.
+        divert: is shown each request; True where it was for a queue and has been passed on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        serve: Callable[[Any], None],
+        send: Callable[[Buffer], None],
+        divert: Callable[[Request], bool],
+    ) -> None:
+        self._messages: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
+        self._send = send
+        self._divert = divert
+        # A call of a user's object may never return; it must not keep the host from ending.
+        self._thread = threading.Thread(target=serve, args=(self,), name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, message: Buffer) -> None:
+        """Run one request; callable from the reactor, returns at once."""
+        self._messages.put(message)
+
+    def end(self) -> None:
+        """End the thread after the call that it is in."""
+        self._messages.put(None)
+
+    def recv(self) -> Request:
+        """The next request for an object; for `serve_client`."""
+        while True:
+            message = self._messages.get()
+            if message is None:
+                raise EOFError
+            request: Request = pickle.loads(message)
+            if not self._divert(request):
+                return request
+
+    def send(self, reply: object) -> None:
+        """Pass a reply on; for `serve_client`, which sends an error where this cannot pickle."""
+        self._send(bytes(ForkingPickler.dumps(reply)))
+
+    def close(self) -> None:
+        """For `serve_client`, which closes what it cannot send to."""
