@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import itertools
 import multiprocessing.connection
+import multiprocessing.util
 import shutil
 import tempfile
 import uuid
@@ -70,13 +71,16 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """
     tmp_path_factory.getbasetemp()  # stays where it is, outside
     folder = Path(tempfile.mkdtemp(prefix="am-")).resolve()
+    # At exit, and after multiprocessing (-100) has removed its own folder in there.
+    multiprocessing.util.Finalize(
+        None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-200
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("TMPDIR", str(folder))
         patch.setenv(leaks.SESSION_VARIABLE, uuid.uuid4().hex)
         patch.delenv("AIOMANAGER_AUTHKEY", raising=False)
         yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
