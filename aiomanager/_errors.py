@@ -60,7 +60,13 @@ class QueueEmpty(AioManagerError, asyncio.QueueEmpty, queue.Empty):
 
 
 class QueueFull(AioManagerError, asyncio.QueueFull, queue.Full):
-    """No room to put: at once for `put_nowait`, within the timeout for `put`."""
+    """No room to put: at once for `put_nowait`, within the timeout for `put`.
+
+    Attributes:
+        accepted: how many items of a `put_many` were put all the same, the first ones.
+    """
+
+    accepted = 0
 
 
 if TYPE_CHECKING:

@@ -63,7 +63,9 @@ class QueueManager(managers.BaseManager):
             import multiprocessing
 
             ctx = multiprocessing.get_context(ctx)
-        super().__init__(os.fspath(address) if isinstance(address, os.PathLike) else address, key, ctx=ctx)
+        super().__init__(
+            os.fspath(address) if isinstance(address, os.PathLike) else address, key, ctx=ctx
+        )
         self._shutdown_timeout = shutdown_timeout
         settings = HostSettings(
             queues=_checked(queues or {}),

@@ -18,49 +18,25 @@ returns, what it waited for is forgotten, and nothing is handed to it any more.
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import random
-from collections import deque
+import logging
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from ._backlog import Backlog, Data, Item, Timer, Timers
 from ._errors import QueueShutDown
+from ._leases import Leases
 
-Data = bytes | memoryview
+logger = logging.getLogger("aiomanager.host")
 
 # Called once with the answer; an exception instance is the answer of a call that failed. Returns
-# False where the one who asked is gone, so that what the answer carried has to be kept.
+# False where the one who asked is gone, so that what the answer carried has to be kept. It may
+# call the queue.
 Reply = Callable[[Any], bool]
 
 Action = Literal["ack", "take", "nack", "return"]
 Settlement = tuple[int, Action, float]
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Timers(Protocol):
-    """A monotonic clock, and calls at a time of it."""
-
-    def time(self) -> float: ...
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer: ...
-
-
-@dataclass(slots=True)
-class Item:
-    data: Data
-    number: int  # the place in the order of puts, which a returned item keeps
-    attempt: int = 0  # how often it was handed out
-
-
-@dataclass(slots=True)
-class Lease:
-    item: Item
-    owner: Hashable
-    timer: Timer | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +53,9 @@ class Parked:
     timer: Timer | None = None
 
 
+Line = OrderedDict[Parked, None]  # first come, first served; anyone may leave
+
+
 class HostedQueue:
     """One queue of a host.
 
@@ -85,55 +64,57 @@ class HostedQueue:
         maxsize: how many items may wait, 0 for any number.
         lease_timeout: seconds after which a delivery that is not settled returns though its owner
             is alive; None for never.
+        name: what its log records call it.
     """
 
     def __init__(
-        self, timers: Timers, maxsize: int = 0, *, lease_timeout: float | None = None
+        self,
+        timers: Timers,
+        maxsize: int = 0,
+        *,
+        lease_timeout: float | None = None,
+        name: str = "",
     ) -> None:
         self.maxsize = maxsize
-        self.lease_timeout = lease_timeout
+        self.name = name
         self.is_shutdown = False
         self._dropping = False  # shut down at once: what would return is dropped
         self._timers = timers
-        self._ready: deque[Item] = deque()
-        self._returned: list[tuple[int, int, Item]] = []  # a heap, by place in the order of puts
-        self._delayed: dict[int, tuple[Item, Timer]] = {}
-        self._leases: dict[int, Lease] = {}
-        self._owned: dict[Hashable, set[int]] = {}
+        self._backlog = Backlog(timers, self._move)
+        self._leases = Leases(timers, lease_timeout, self._expired)
         self._taken = 0
-        self._getters: deque[Parked] = deque()
-        self._putters: deque[Parked] = deque()
-        self._joiners: deque[Parked] = deque()
-        self._numbers = itertools.count(1)
-        self._returns = itertools.count()
-        # Ids of one run of a host mean nothing to the next: a late settlement must not match.
-        self._delivery_ids = itertools.count(random.getrandbits(48) << 14)
+        self._getters: Line = OrderedDict()
+        self._putters: Line = OrderedDict()
+        self._joiners: Line = OrderedDict()
         self._puts = self._deliveries = self._redeliveries = self._done = 0
 
     # -- looking ------------------------------------------------------------------------------
 
     def qsize(self) -> int:
         """Items that wait to be received, delayed ones included."""
-        return len(self._ready) + len(self._returned) + len(self._delayed)
+        return len(self._backlog)
 
     def empty(self) -> bool:
-        return not self.qsize()
+        """Whether no item waits to be received."""
+        return not self._backlog
 
     def full(self) -> bool:
-        return 0 < self.maxsize <= self.qsize()
+        """Whether a put would have to wait for room."""
+        return 0 < self.maxsize <= len(self._backlog)
 
     @property
     def unfinished(self) -> int:
         """Items that `join` waits for."""
-        return self.qsize() + len(self._leases) + self._taken
+        return len(self._backlog) + len(self._leases) + self._taken
 
     def statistics(self) -> dict[str, int | bool]:
+        """What there is now, and what there was in all."""
         return {
             "qsize": self.qsize(),
             "maxsize": self.maxsize,
             "unfinished": self.unfinished,
             "leased": len(self._leases),
-            "delayed": len(self._delayed),
+            "delayed": self._backlog.delayed,
             "waiting_getters": sum(parked.count for parked in self._getters),
             "waiting_putters": sum(len(parked.frames or ()) for parked in self._putters),
             "puts": self._puts,
@@ -161,17 +142,19 @@ class HostedQueue:
         """
         if self.is_shutdown:
             reply(QueueShutDown("the queue was shut down; nothing more can be put"))
-            return
-        parked = Parked(owner, ticket, reply, frames=deque(frames))
-        self._putters.append(parked)
-        self._move()
-        if parked.frames:
-            self._park(parked, self._putters, timeout)
+        elif self._putters or 0 < self.maxsize < len(self._backlog) + len(frames):
+            parked = Parked(owner, ticket, reply, frames=deque(frames))
+            self._wait(self._putters, parked, timeout)
+        else:
+            self._append(frames)
+            reply(len(frames))
+            if self._getters:
+                self._move()
 
     def restore(self, data: Data, attempt: int) -> None:
         """Undo a take: the item is again the first to be received, and no longer taken."""
         self._taken = max(0, self._taken - 1)
-        self._return(Item(data, 0, max(0, attempt - 1)))
+        self._return([Item(data, 0, max(0, attempt - 1))])
         self._move()
 
     # -- receiving ----------------------------------------------------------------------------
@@ -192,11 +175,7 @@ class HostedQueue:
         was cancelled; `QueueShutDown` where no item can come any more. Without `lease` the items
         are the receiver's at once.
         """
-        parked = Parked(owner, ticket, reply, count=count, lease=lease)
-        self._getters.append(parked)
-        self._move()
-        if parked in self._getters:
-            self._park(parked, self._getters, timeout)
+        self._wait(self._getters, Parked(owner, ticket, reply, max(1, count), lease), timeout)
 
     def settle(self, settlements: Iterable[Settlement], *, owner: Hashable = None) -> list[bool]:
         """End leases; for each, whether it was still the owner's.
@@ -212,17 +191,25 @@ class HostedQueue:
     def move(
         self, delivery_id: int, target: HostedQueue, data: Data, *, owner: Hashable = None
     ) -> bool:
-        """End a lease by putting `data` in the target queue, room or not, in one step."""
-        if not self._settle(owner, delivery_id, "ack", 0.0):
+        """End a lease by putting `data` in the target queue, room or not, in one step; whether
+        the lease was still the owner's.
+
+        Raises:
+            QueueShutDown: the target takes nothing any more; the lease goes on.
+        """
+        if not self._leases.has(owner, delivery_id):
             return False
-        target._append(data)
+        if target.is_shutdown:
+            raise QueueShutDown("the queue to move to was shut down; nothing more can be put")
+        self._settle(owner, delivery_id, "ack", 0.0)
+        target._append([data])
         target._move()
         self._move()
         return True
 
     def task_done(self, count: int = 1) -> None:
         """Count taken items as done. Raises ValueError where fewer are out than that."""
-        if count > self._taken:
+        if not 0 <= count <= self._taken:
             raise ValueError("task_done() called too many times")
         self._taken -= count
         self._done += count
@@ -237,11 +224,7 @@ class HostedQueue:
         ticket: Hashable = None,
     ) -> None:
         """Reply True once every item is done; False where the time was up or it was cancelled."""
-        parked = Parked(owner, ticket, reply)
-        self._joiners.append(parked)
-        self._move()
-        if parked in self._joiners:
-            self._park(parked, self._joiners, timeout)
+        self._wait(self._joiners, Parked(owner, ticket, reply), timeout)
 
     # -- endings ------------------------------------------------------------------------------
 
@@ -253,159 +236,49 @@ class HostedQueue:
                     self._give_up(parked, line)
                     return
 
-    def owner_lost(self, owner: Hashable) -> None:
-        """Nobody is there any more: forget what it waited for, return what it leased."""
+    def owner_lost(self, owner: Hashable) -> int:
+        """Nobody is there any more: forget what it waited for, return what it leased, and say how
+        many items that were."""
         for line in (self._getters, self._putters, self._joiners):
             for parked in [parked for parked in line if parked.owner == owner]:
                 self._leave(parked, line)
-                if parked.frames is not None:
+                if line is self._putters:
                     parked.reply(parked.accepted)
-        for delivery_id in self._owned.pop(owner, ()):
-            self._return(self._end_lease(delivery_id).item)
+        items = self._leases.end_all(owner)
+        self._return(items)
         self._move()
+        return len(items)
 
     def shutdown(self, immediate: bool = False) -> None:
         """Refuse puts from now on; end receives once nothing can come, or now if `immediate`,
         which drops the items that nobody has received."""
         self.is_shutdown = True
         while self._putters:
-            parked = self._putters[0]
+            parked = next(iter(self._putters))
             self._leave(parked, self._putters)
             parked.reply(
                 parked.accepted or QueueShutDown("the queue was shut down while waiting for room")
             )
         if immediate:
             self._dropping = True
-            self._done += self.qsize()
-            self._ready.clear()
-            self._returned.clear()
-            for _, timer in self._delayed.values():
-                timer.cancel()
-            self._delayed.clear()
+            self._done += self._backlog.clear()
         self._move()
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _move(self) -> None:
-        """The only place where parked calls meet items, room and the end of work."""
-        while True:
-            while self._putters and not self.full():
-                parked = self._putters[0]
-                if parked.frames:
-                    self._append(parked.frames.popleft())
-                    parked.accepted += 1
-                if not parked.frames:
-                    self._leave(parked, self._putters)
-                    parked.reply(parked.accepted)
-            if not self._getters or not (self._ready or self._returned):
-                break
-            parked = self._getters[0]
-            self._leave(parked, self._getters)
-            self._hand_out(parked)
-        # While something is leased or delayed it may still come back, so receivers wait for it.
-        if self._dropping or (self.is_shutdown and not self.qsize() and not self._leases):
-            self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
-        if not self.unfinished:
-            self._end(self._joiners, True)
-
-    def _end(self, line: deque[Parked], answer: object) -> None:
-        while line:
-            parked = line[0]
-            self._leave(parked, line)
-            parked.reply(answer)
-
-    def _append(self, data: Data) -> None:
-        self._ready.append(Item(data, next(self._numbers)))
-        self._puts += 1
-
-    def _return(self, item: Item) -> None:
-        if self._dropping:
-            self._done += 1
-        else:
-            heapq.heappush(self._returned, (item.number, next(self._returns), item))
-
-    def _hand_out(self, parked: Parked) -> None:
-        items: list[Item] = []
-        while len(items) < parked.count and (self._returned or self._ready):
-            items.append(
-                heapq.heappop(self._returned)[-1] if self._returned else self._ready.popleft()
-            )
-        deliveries = []
-        for item in items:
-            delivery_id = next(self._delivery_ids)
-            item.attempt += 1
-            deliveries.append((delivery_id, item.attempt, item.data))
-            if parked.lease:
-                self._lease(delivery_id, item, parked.owner)
-        if not parked.lease:
-            self._taken += len(items)
-        if parked.reply(deliveries):
-            self._deliveries += len(items)
-            self._redeliveries += sum(item.attempt > 1 for item in items)
+    def _wait(self, line: Line, parked: Parked, timeout: float | None) -> None:
+        line[parked] = None
+        self._move()
+        if timeout is None or parked not in line:
             return
-        # The receiver is gone. What it leased returns with its other leases.
-        if not parked.lease:
-            self._taken -= len(items)
-            for item in items:
-                item.attempt -= 1
-                self._return(item)
-
-    def _lease(self, delivery_id: int, item: Item, owner: Hashable) -> None:
-        lease = self._leases[delivery_id] = Lease(item, owner)
-        self._owned.setdefault(owner, set()).add(delivery_id)
-        if self.lease_timeout is not None:
-            lease.timer = self._timers.call_at(
-                self._timers.time() + self.lease_timeout, lambda: self._expire(delivery_id)
-            )
-
-    def _expire(self, delivery_id: int) -> None:
-        self._return(self._end_lease(delivery_id).item)
-        self._move()
-
-    def _end_lease(self, delivery_id: int) -> Lease:
-        lease = self._leases.pop(delivery_id)
-        owned = self._owned.get(lease.owner)
-        if owned is not None:
-            owned.discard(delivery_id)
-            if not owned:
-                del self._owned[lease.owner]
-        if lease.timer is not None:
-            lease.timer.cancel()
-        return lease
-
-    def _settle(self, owner: Hashable, delivery_id: int, action: Action, delay: float) -> bool:
-        lease = self._leases.get(delivery_id)
-        if lease is None or lease.owner != owner:
-            return False
-        item = self._end_lease(delivery_id).item
-        if action == "take":
-            self._taken += 1
-        elif action == "ack":
-            self._done += 1
-        elif action == "return":
-            item.attempt -= 1
-            self._return(item)
-        elif delay > 0 and not self._dropping:
-            timer = self._timers.call_at(self._timers.time() + delay, lambda: self._due(item))
-            self._delayed[id(item)] = (item, timer)
-        else:
-            self._return(item)
-        return True
-
-    def _due(self, item: Item) -> None:
-        del self._delayed[id(item)]
-        self._return(item)
-        self._move()
-
-    def _park(self, parked: Parked, line: deque[Parked], timeout: float | None) -> None:
-        if timeout is not None and timeout <= 0:
+        if timeout <= 0:
             self._give_up(parked, line)
-        elif timeout is not None:
+        else:
             parked.timer = self._timers.call_at(
                 self._timers.time() + timeout, lambda: self._give_up(parked, line)
             )
 
-    def _give_up(self, parked: Parked, line: deque[Parked]) -> None:
+    def _give_up(self, parked: Parked, line: Line) -> None:
         self._leave(parked, line)
         if line is self._getters:
             parked.reply([])
@@ -415,7 +288,99 @@ class HostedQueue:
             parked.reply(False)
 
     @staticmethod
-    def _leave(parked: Parked, line: deque[Parked]) -> None:
-        line.remove(parked)
+    def _leave(parked: Parked, line: Line) -> None:
+        del line[parked]
         if parked.timer is not None:
             parked.timer.cancel()
+
+    def _move(self) -> None:
+        """The only place where parked calls meet items, room and the end of work."""
+        while True:
+            if self._putters:
+                self._admit()
+            if not self._getters or not self._backlog.anything():
+                break
+            parked = next(iter(self._getters))
+            self._leave(parked, self._getters)
+            self._hand_out(parked)
+        # While something is leased or delayed it may still come back, so receivers wait for it.
+        if self._dropping or (self.is_shutdown and not self._backlog and not self._leases):
+            self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
+        if self._joiners and not self.unfinished:
+            self._end(self._joiners, True)
+
+    def _admit(self) -> None:
+        while self._putters and not self.full():
+            parked = next(iter(self._putters))
+            frames = parked.frames
+            assert frames is not None
+            while frames and not self.full():
+                self._append([frames.popleft()])
+                parked.accepted += 1
+            if not frames:
+                self._leave(parked, self._putters)
+                parked.reply(parked.accepted)
+
+    def _end(self, line: Line, answer: object) -> None:
+        while line:
+            parked = next(iter(line))
+            self._leave(parked, line)
+            parked.reply(answer)
+
+    def _append(self, frames: Sequence[Data]) -> None:
+        self._backlog.append(frames)
+        self._puts += len(frames)
+
+    def _hand_out(self, parked: Parked) -> None:
+        items = self._backlog.take(parked.count)
+        for item in items:
+            item.attempt += 1
+        if parked.lease:
+            ids = self._leases.grant(parked.owner, items)
+        else:
+            ids = [0] * len(items)
+            self._taken += len(items)
+        if parked.reply([(i, item.attempt, item.data) for i, item in zip(ids, items, strict=True)]):
+            self._deliveries += len(items)
+            self._redeliveries += sum(item.attempt > 1 for item in items)
+        elif parked.lease:
+            # The receiver is gone and has seen nothing of this.
+            for delivery_id in ids:
+                self._settle(parked.owner, delivery_id, "return", 0.0)
+        else:
+            self._taken -= len(items)
+            for item in items:
+                item.attempt -= 1
+            self._return(items)
+
+    def _settle(self, owner: Hashable, delivery_id: int, action: Action, delay: float) -> bool:
+        item = self._leases.end(owner, delivery_id)
+        if item is None:
+            return False
+        if action == "ack":
+            self._done += 1
+        elif action == "take":
+            self._taken += 1
+        elif action == "nack" and delay > 0 and not self._dropping:
+            self._backlog.delay(item, delay)
+        else:
+            if action == "return":
+                item.attempt -= 1
+            self._return([item])
+        return True
+
+    def _return(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if self._dropping:
+                self._done += 1
+            else:
+                self._backlog.give_back(item)
+
+    def _expired(self, items: list[Item]) -> None:
+        logger.warning(
+            "%d deliveries of queue %r were not settled in time and go to somebody else",
+            len(items),
+            self.name,
+        )
+        self._return(items)
+        self._move()

@@ -266,7 +266,7 @@ class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its 
     ) -> None:
         try:
             if method in self.fallback_mapping:
-                self._answer(peer, ("#RETURN", f"<hosted queue {ident[len(QUEUE_PREFIX):]!r}>"))
+                self._answer(peer, ("#RETURN", f"<hosted queue {ident[len(QUEUE_PREFIX) :]!r}>"))
             else:
                 StockFace(self.queues[ident]).call(
                     peer, method, args, kwds, partial(self._answer, peer)
@@ -339,6 +339,8 @@ class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its 
                     self._introduce(peer, ident)
             case "dummy":
                 pass
+            case "queues":  # not of the standard library: by it a client knows a host of ours
+                answer = sorted(self.settings.queues)
             case "create" if ident not in self.registry:
                 self._answer(peer, ("#ERROR", KeyError(self._unknown(str(ident)))))
                 return True
@@ -400,9 +402,7 @@ class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its 
         if ident in self.queues:
             if method in ("put", "put_nowait"):
                 args, kwds = _with_frame(method, args, kwds)
-            self.reactor.call_soon(
-                lambda: self._stock_request(peer, ident, method, args, kwds)
-            )
+            self.reactor.call_soon(lambda: self._stock_request(peer, ident, method, args, kwds))
             return True
         if ident is not None:
             return False

@@ -42,6 +42,12 @@ MESSAGE_LIMIT = 4 * 1024**3
 
 HANDSHAKE_LIMIT = 256  # what the standard library reads at most before it trusts a peer
 
+# The id of a hosted queue in the manager protocol is its name, so that it is the same after a
+# restart of the host, and a client sees by it that the host is one of ours.
+QUEUE_PREFIX = "aiomanager-queue:"
+# A client of ours says who it is in the name that the protocol gives to each connection.
+CLIENT_PREFIX = "aiomanager-client:"
+
 
 def pack(parts: Sequence[Buffer]) -> list[Buffer]:
     """Put the length before a message that is given in parts; small messages become one part."""
@@ -79,7 +85,8 @@ class MessageReader:
         if self._position < len(self._pending):
             data = self._pending[self._position :] + data
         self._pending, self._position = data, 0
-        self._gather()
+        if self._body is not None:
+            self._gather()
 
     def next(self) -> Buffer | None:
         """Return the next complete message, or None where more has to be read first."""
@@ -92,10 +99,16 @@ class MessageReader:
                     f"a message of {size} bytes was announced; the limit here is {self.limit}"
                 )
             if size < BULK_SIZE:
-                if len(self._pending) < start + size:
+                end = start + size
+                if len(self._pending) < end:
                     return None
-                self._position = start + size
-                return self._pending[start : start + size]
+                message = self._pending[start:end]
+                if end == len(self._pending):
+                    # A connection that waits must not keep what it read last.
+                    self._pending, self._position = b"", 0
+                else:
+                    self._position = end
+                return message
             self._body, self._missing, self._position = bytearray(), size, start
             self._gather()
         if self._missing:
@@ -104,11 +117,12 @@ class MessageReader:
         return body
 
     def _gather(self) -> None:
-        if self._body is not None and self._missing:
-            taken = min(self._missing, len(self._pending) - self._position)
-            self._body += memoryview(self._pending)[self._position : self._position + taken]
-            self._missing -= taken
-            self._position += taken
+        assert self._body is not None
+        end = min(len(self._pending), self._position + self._missing)
+        with memoryview(self._pending) as view:
+            self._body += view[self._position : end]
+        self._missing -= end - self._position
+        self._pending, self._position = self._pending[end:], 0
 
     def _announced(self) -> tuple[int, int]:
         """Where the next body starts and its length; (0, -1) while that is not known."""
@@ -199,12 +213,19 @@ def _deliver(authkey: bytes) -> Handshake:
     challenge = b"{sha256}" + os.urandom(40)
     yield _CHALLENGE + challenge
     response = bytes((yield None))
+    try:
+        _verify(authkey, challenge, response)
+    except AuthenticationError:
+        yield _FAILURE
+        raise
+    yield _WELCOME
+
+
+def _verify(authkey: bytes, challenge: bytes, response: bytes) -> None:
     # A response of a bare MD5's length is what Python 3.11 and older send.
     digest, mac = ("md5", response) if len(response) == _MD5_SIZE else _digest_of(response)
     if not hmac.compare_digest(_mac(authkey, challenge, digest), mac):
-        yield _FAILURE
         raise AuthenticationError("the peer does not have this side's authkey")
-    yield _WELCOME
 
 
 def _answer(authkey: bytes) -> Handshake:

@@ -1,0 +1,120 @@
+"""The items of a queue that nobody has: ready in the order of puts, returned, or delayed.
+
+What was returned goes before everything else, in the order of puts; an item that was put back at
+the head goes before that.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Data = bytes | bytearray | memoryview
+
+# One call takes no more than this, and at least one item, so that no number of large items makes
+# an answer that is too large to send.
+TAKE_BYTES = 8 * 1024**2
+
+
+class Timer(Protocol):
+    """A call that was asked for."""
+
+    def cancel(self) -> None:
+        """Let the call not happen; after it has, nothing."""
+
+
+class Timers(Protocol):
+    """A monotonic clock, and calls at a time of it."""
+
+    def time(self) -> float:
+        """Now, in seconds."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call back once it is that time."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An item that was handed out at least once. One that was not is but its data, in line."""
+
+    data: Data
+    number: int  # its place in the order of puts, which it keeps when it returns
+    attempt: int = 0  # how often it was handed out
+    expires: float = 0.0  # when its lease ends, where leases do
+
+
+class Backlog:
+    """What waits to be received.
+
+    Args:
+        on_due: called when a delayed item has become ready.
+    """
+
+    def __init__(self, timers: Timers, on_due: Callable[[], None]) -> None:
+        self._timers = timers
+        self._on_due = on_due
+        self._ready: deque[Data] = deque()
+        self._first = 1  # the number of the first that is ready; the others follow
+        self._returned: list[tuple[int, int, Item]] = []  # a heap, by number
+        self._returns = itertools.count()
+        self._delayed: dict[Item, Timer] = {}
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._returned) + len(self._delayed)
+
+    @property
+    def delayed(self) -> int:
+        """How many items wait for a time."""
+        return len(self._delayed)
+
+    def anything(self) -> bool:
+        """Whether `take` would find something."""
+        return bool(self._ready or self._returned)
+
+    def append(self, frames: Sequence[Data]) -> None:
+        """Add new items at the end."""
+        self._ready.extend(frames)
+
+    def give_back(self, item: Item) -> None:
+        """Add an item that was out, before all that was put after it."""
+        heapq.heappush(self._returned, (item.number, next(self._returns), item))
+
+    def delay(self, item: Item, seconds: float) -> None:
+        """Give an item back after a time."""
+        when = self._timers.time() + seconds
+        self._delayed[item] = self._timers.call_at(when, lambda: self._due(item))
+
+    def take(self, count: int) -> list[Item]:
+        """Take out up to `count` items, the next in order first."""
+        items: list[Item] = []
+        size = 0
+        while len(items) < count and size < TAKE_BYTES and (self._returned or self._ready):
+            if self._returned:
+                item = heapq.heappop(self._returned)[-1]
+            else:
+                item = Item(self._ready.popleft(), self._first)
+                self._first += 1
+            size += len(item.data)
+            items.append(item)
+        return items
+
+    def clear(self) -> int:
+        """Drop everything; return how many items that were."""
+        dropped = len(self)
+        self._ready.clear()
+        self._returned.clear()
+        for timer in self._delayed.values():
+            timer.cancel()
+        self._delayed.clear()
+        return dropped
+
+    def _due(self, item: Item) -> None:
+        del self._delayed[item]
+        self.give_back(item)
+        self._on_due()

@@ -1,0 +1,1 @@
+"""What hosts a queue: one contract (`base`), and an engine for each kind of host."""

@@ -1,0 +1,120 @@
+"""What a queue asks of its host, whatever hosts it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from .._frames import decode
+
+Data = bytes | bytearray | memoryview
+Action = Literal["ack", "take", "nack", "return"]
+Settlement = tuple[int, Action, float]
+
+
+class Received:
+    """An item that the engine handed out.
+
+    Attributes:
+        id: names this delivery to the engine.
+        attempt: how often the item has been handed out, this time included.
+        data: the item as it travelled.
+    """
+
+    __slots__ = ("attempt", "data", "id")
+
+    def __init__(self, id: int, attempt: int, data: Data) -> None:
+        self.id = id
+        self.attempt = attempt
+        self.data = data
+
+    def load(self) -> Any:
+        """Return the item; raises `DecodeError` where this process cannot unpickle it."""
+        return decode(self.data)
+
+
+class QueueEngine(ABC):
+    """A queue at its host.
+
+    Every coroutine here is run by a task of aiomanager's own, which nobody cancels: it ends with
+    a result or with an `AioManagerError`, and an engine need not care for callers that leave.
+    All times are seconds, and None is for ever. Calls that name a channel wait for the call before
+    in the same channel.
+    """
+
+    @abstractmethod
+    async def put(
+        self, frames: Sequence[bytes], timeout: float | None, channel: str
+    ) -> tuple[int, Exception | None]:
+        """Append frames in order, waiting for room up to `timeout`.
+
+        Returns how many were appended, and what kept the others out, where it was more than the
+        lack of room.
+        """
+
+    @abstractmethod
+    def interrupt_put(self) -> None:
+        """Let a waiting `put` return soon with what it has, as its caller has left."""
+
+    @abstractmethod
+    async def receive(self, count: int, timeout: float | None) -> list[Received]:
+        """Hand out up to `count` items, waiting up to `timeout` for the first.
+
+        Returns an empty list where the time was up, or where a wait ended early for another
+        reason: the caller asks again if it still wants something. Each item is held by this
+        process until it is settled. Raises `QueueShutDown` where none can come any more.
+        """
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Let a waiting `receive` return soon, as nobody waits for it any more."""
+
+    @abstractmethod
+    async def settle(
+        self, settlements: Sequence[Settlement], channel: str = "settle"
+    ) -> list[bool]:
+        """Settle deliveries; for each, whether it was still this process's to settle.
+
+        ack: the item is done. take: it is the caller's, and `task_done` will count it. nack: it
+        is handed out again, after the given seconds. return: it was not looked at, and is handed
+        out again as if it had not been before.
+        """
+
+    @abstractmethod
+    async def restore(self, received: Received) -> None:
+        """Undo a take: nobody was there any more to whom the item could have gone."""
+
+    @property
+    def host(self) -> object:
+        """What two queues of one host have in common, where `move` works between them."""
+        return None
+
+    async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
+        """Put a frame in another queue of the same host, room or not, and ack the delivery, in
+        one step; the answer is that of `settle`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def task_done(self, count: int) -> None:
+        """Count taken items as done. Raises ValueError where fewer were taken."""
+
+    @abstractmethod
+    async def join(self) -> None:
+        """Wait until every item is done."""
+
+    @abstractmethod
+    async def ask(self, what: Literal["qsize", "empty", "full", "maxsize"]) -> Any:
+        """Look at the queue."""
+
+    @abstractmethod
+    async def shutdown(self, immediate: bool) -> None:
+        """Shut the queue down, for every client."""
+
+    @abstractmethod
+    async def statistics(self) -> dict[str, Any]:
+        """What the host counts."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give back what this process holds for nobody."""

@@ -1,0 +1,306 @@
+"""A queue at a stock manager: `queue.Queue`, `multiprocessing.JoinableQueue`, or what a user
+registered that has their methods.
+
+Such a host knows no leases, and a call that waits there holds one of its threads, which takes the
+next item even if its client is dead. So waits go there in slices, one at a time for each queue,
+and what a slice brings for somebody who has left stays here, in the order in which it came, for
+the next in this process to ask; if nobody does, it goes back to the end of the queue.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import operator
+import pickle
+import queue
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import anyio
+
+from .._errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    DecodeError,
+    QueueShutDown,
+    RemoteError,
+)
+from .._frames import Frame, decode
+from .._links import Conversation, LinkPool
+from .._replies import Expression, load_reply
+from .._tasks import spawn
+from .._wire import Buffer, dump
+from .base import QueueEngine, Received, Settlement
+
+# How long an item that came for somebody who left is kept here before it goes back, in seconds.
+KEPT = 1.0
+
+
+class StockReceived(Received):
+    """An item with the reply around it that brought it."""
+
+    __slots__ = ()
+
+    def load(self) -> Any:
+        return decode(self.data)[1]
+
+
+class StockEngine(QueueEngine):
+    """Talks to one queue object of a manager.
+
+    Args:
+        resolve: returns the object's id at the host, and the names of its methods.
+        wait_slice: seconds that one blocking call may wait at the host. A killed client loses at
+            most what arrives within one; shorter ones cost more calls while nothing arrives.
+    """
+
+    def __init__(
+        self,
+        pool: LinkPool,
+        resolve: Callable[[], Awaitable[tuple[str, Sequence[str]]]],
+        wait_slice: float,
+    ) -> None:
+        self._pool = pool
+        self._resolve = resolve
+        self._slice = wait_slice
+        self._target: tuple[str, Sequence[str]] | None = None
+        self._ids = itertools.count(1)
+        self._out: dict[int, Received] = {}  # handed out here and not settled
+        # Handed back, by when they are due and in the order in which they came: a heap.
+        self._kept: list[tuple[float, int, Received]] = []
+        self._keeping = False
+        self._put_unwanted = False
+
+    # -- putting ------------------------------------------------------------------------------
+
+    async def put(
+        self, frames: Sequence[bytes], timeout: float | None, channel: str
+    ) -> tuple[int, Exception | None]:
+        deadline = None if timeout is None else anyio.current_time() + timeout
+        accepted = 0
+        self._put_unwanted = False
+        while True:
+            seconds = self._slice_until(deadline)
+            count, error = await self._put(frames[accepted:], seconds)
+            accepted += count
+            if error is not None or accepted == len(frames):
+                return accepted, error
+            if self._put_unwanted or (deadline is not None and anyio.current_time() >= deadline):
+                return accepted, None
+
+    def interrupt_put(self) -> None:
+        self._put_unwanted = True
+
+    async def _put(self, frames: Sequence[bytes], seconds: float) -> tuple[int, Exception | None]:
+        accepted = 0
+        ident = ""
+
+        def conversation() -> Conversation[None]:
+            nonlocal accepted
+            for frame in frames:
+                _value((yield dump((ident, "put", (Frame(frame), seconds > 0, seconds), {}))))
+                accepted += 1
+
+        try:
+            ident, _ = await self._found()
+            await self._run(conversation(), seconds)
+        except queue.Full:
+            return accepted, None
+        except Exception as exc:
+            return accepted, exc
+        return accepted, None
+
+    # -- receiving ----------------------------------------------------------------------------
+
+    async def receive(self, count: int, timeout: float | None) -> list[Received]:
+        if kept := self._take_kept(count):
+            return kept
+        seconds = self._slice if timeout is None else min(timeout, self._slice)
+        if self._kept:
+            # Somebody's delayed item is due before the slice would end.
+            seconds = max(0.0, min(seconds, self._kept[0][0] - anyio.current_time()))
+        replies: list[Buffer] = []
+        ident, _ = await self._found()
+
+        def conversation() -> Conversation[None]:
+            reply = yield dump((ident, "get", (seconds > 0, seconds), {}))
+            while _is_return(reply):
+                replies.append(reply)
+                if len(replies) == count:
+                    return
+                reply = yield dump((ident, "get", (False,), {}))
+            _value(reply)
+
+        try:
+            await self._run(conversation(), seconds)
+        except queue.Empty:
+            pass
+        except (QueueShutDown, ConnectionLostError):
+            if not replies:
+                raise
+        return [self._hand_out(StockReceived(0, 0, reply)) for reply in replies]
+
+    def interrupt(self) -> None:
+        """The slice that is under way goes on: its thread at the host would take the next item in
+        any case. What it brings is kept."""
+
+    def _hand_out(self, received: Received) -> Received:
+        received.id = next(self._ids)
+        received.attempt += 1
+        self._out[received.id] = received
+        return received
+
+    # -- settling -----------------------------------------------------------------------------
+
+    async def settle(
+        self, settlements: Sequence[Settlement], channel: str = "settle"
+    ) -> list[bool]:
+        answers: list[bool] = []
+        done = 0
+        for delivery_id, action, delay in settlements:
+            received = self._out.pop(delivery_id, None)
+            answers.append(received is not None)
+            if received is None or action == "take":
+                continue
+            if action == "ack":
+                done += 1
+            else:
+                if action == "return":
+                    received.attempt -= 1
+                self._keep(received, delay)
+        if done:
+            await self._task_done_if_counted(done)
+        return answers
+
+    async def restore(self, received: Received) -> None:
+        received.attempt -= 1
+        self._keep(received, 0.0)
+
+    def _keep(self, received: Received, delay: float) -> None:
+        heapq.heappush(self._kept, (anyio.current_time() + delay, received.id, received))
+        if not self._keeping:
+            self._keeping = True
+            spawn(self._give_back_later)
+
+    def _take_kept(self, count: int) -> list[Received]:
+        taken: list[Received] = []
+        now = anyio.current_time()
+        while self._kept and len(taken) < count and self._kept[0][0] <= now:
+            taken.append(self._hand_out(heapq.heappop(self._kept)[2]))
+        return taken
+
+    async def _give_back_later(self) -> None:
+        while self._kept:
+            await anyio.sleep(max(0.05, self._kept[0][0] + KEPT - anyio.current_time()))
+            overdue = anyio.current_time() - KEPT
+            while self._kept and self._kept[0][0] <= overdue:
+                received = heapq.heappop(self._kept)[2]
+                if not await self._give_back(received):
+                    self._keep(received, 0.0)
+                    break
+        self._keeping = False
+
+    async def _give_back(self, received: Received) -> bool:
+        """Put an item at the end of the queue again, as it came; False where that failed."""
+        ident, _ = await self._found()
+        item = Expression(operator.getitem, Frame(bytes(received.data)), 1)
+        try:
+            await self._call(ident, "put", item, False)
+        except Exception:
+            return False
+        await self._task_done_if_counted(1)  # for the get that brought it here
+        return True
+
+    async def aclose(self) -> None:
+        out, self._out = self._out, {}
+        for received in out.values():
+            self._keep(received, 0.0)
+        while self._kept:
+            if not await self._give_back(heapq.heappop(self._kept)[2]):
+                raise ConnectionLostError(
+                    f"{len(self._kept) + 1} items that nobody has received could not be given "
+                    "back to the queue, which is full or gone"
+                )
+
+    # -- the rest -----------------------------------------------------------------------------
+
+    async def task_done(self, count: int) -> None:
+        ident, methods = await self._found()
+        if "task_done" not in methods:
+            raise ConfigurationError("this queue has no task_done(): it is not a joinable one")
+
+        def conversation() -> Conversation[None]:
+            for _ in range(count):
+                _value((yield dump((ident, "task_done", (), {}))))
+
+        await self._run(conversation(), None)
+
+    async def _task_done_if_counted(self, count: int) -> None:
+        _, methods = await self._found()
+        if "task_done" in methods:
+            await self.task_done(count)
+
+    async def join(self) -> None:
+        # The standard library has no join with a timeout. It holds a thread at the host until all
+        # is done, but takes no item, so nothing is lost with it.
+        ident, methods = await self._found()
+        if "join" not in methods:
+            raise ConfigurationError("this queue has no join(): it is not a joinable one")
+        await self._pool.wait(_call(ident, "join"), None)
+
+    async def ask(self, what: Literal["qsize", "empty", "full", "maxsize"]) -> Any:
+        ident, methods = await self._found()
+        if what not in methods:
+            raise ConfigurationError(f"this queue's host does not tell its {what}")
+        return await self._call(ident, what)
+
+    async def shutdown(self, immediate: bool) -> None:
+        ident, methods = await self._found()
+        if "shutdown" not in methods:
+            raise ConfigurationError(
+                "this queue's host cannot shut it down: it needs Python 3.13 or a host of "
+                "aiomanager's; put a sentinel for each consumer instead"
+            )
+        await self._call(ident, "shutdown", immediate)
+
+    async def statistics(self) -> dict[str, Any]:
+        return {"qsize": await self.ask("qsize")}
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _found(self) -> tuple[str, Sequence[str]]:
+        if self._target is None:
+            self._target = await self._resolve()
+        return self._target
+
+    async def _call(self, ident: str, method: str, *args: Any) -> Any:
+        return await self._run(_call(ident, method, *args), None)
+
+    async def _run(self, conversation: Conversation[Any], seconds: float | None) -> Any:
+        try:
+            if seconds:
+                return await self._pool.wait(conversation, seconds + self._pool.call_timeout)
+            return await self._pool.call(conversation)
+        except ConnectionLostError:
+            self._target = None  # a restarted host knows the object under another id
+            raise
+
+    def _slice_until(self, deadline: float | None) -> float:
+        if deadline is None:
+            return self._slice
+        return max(0.0, min(self._slice, deadline - anyio.current_time()))
+
+
+def _call(ident: str, method: str, *args: Any) -> Conversation[Any]:
+    return _value((yield dump((ident, method, args, {}))))
+
+
+def _is_return(reply: Buffer) -> bool:
+    """Whether a reply brings a value. It begins with its kind; to look for that spares
+    unpickling an item, which this process may not be able to."""
+    return b"#RETURN" in bytes(reply[:32])
+
+
+def _value(reply: Buffer) -> Any:
+    return load_reply(reply)
