@@ -1,6 +1,9 @@
 """Queues and other objects of `multiprocessing` managers, for asyncio and trio programs."""
 
-from ._client import AsyncManager, connect
+from __future__ import annotations
+
+from ._client import connect, host
+from ._consumer import DeadLetter, consume
 from ._delivery import NO_SENTINEL, Delivery
 from ._errors import (
     AioManagerError,
@@ -16,6 +19,7 @@ from ._errors import (
     RemoteError,
 )
 from ._host import QueueManager
+from ._manager import AsyncManager
 from ._queue import AsyncQueue, QueueStatistics
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "ConnectionLostError",
+    "DeadLetter",
     "DecodeError",
     "Delivery",
     "EncodeError",
@@ -37,4 +42,6 @@ __all__ = [
     "QueueStatistics",
     "RemoteError",
     "connect",
+    "consume",
+    "host",
 ]

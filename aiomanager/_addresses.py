@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from ._errors import ConfigurationError
 
 AddressLike = str | os.PathLike[str] | tuple[str, int]
+"""An address as users write it."""
 
 _FORMS = (
     "a (host, port) pair, a socket path, tcp://host:port, unix:///path, memory:// or memory://name"
@@ -36,22 +37,23 @@ class Address:
         return f"{self.kind}://{self.value}"
 
 
-def parse(address: AddressLike) -> Address:
-    """Read an address in any of its forms.
+def parse(address: AddressLike, *, listening: bool = False) -> Address:
+    """Read an address in any of its forms. To listen on, port 0 is good: any free one.
 
     Raises:
         ConfigurationError: it is none of them.
     """
-    if isinstance(address, os.PathLike):
-        address = os.fspath(address)
-    if isinstance(address, (tuple, list)):
-        if len(address) != 2 or not isinstance(address[0], str):
-            raise _unknown(address)
-        return Address("tcp", (address[0] or "127.0.0.1", _port(address[1], address)))
-    if isinstance(address, bytes):
-        address = os.fsdecode(address)
-    if not isinstance(address, str) or not address:
-        raise _unknown(address)
+    given: Any = address  # users write what they like
+    if isinstance(given, (tuple, list)):
+        if len(given) != 2 or not isinstance(given[0], str):
+            raise _unknown(given)
+        return _tcp(given[0], given[1], given, listening)
+    if not isinstance(given, (str, bytes, os.PathLike)) or not given:
+        raise _unknown(given)
+    return _parse_text(os.fsdecode(given), listening)
+
+
+def _parse_text(address: str, listening: bool) -> Address:
     if address.startswith("\\\\"):
         return Address("pipe", address)
     if "://" not in address:
@@ -69,7 +71,7 @@ def parse(address: AddressLike) -> Address:
             raise _unknown(address) from exc
         if parts.username or parts.path not in ("", "/") or parts.query:
             raise _unknown(address)
-        return Address("tcp", (host or "127.0.0.1", _port(port, address)))
+        return _tcp(host, port, address, listening)
     if scheme in ("redis", "valkey"):
         raise ConfigurationError(
             f"{address!r}: this version has no engine for Valkey and Redis; use {_FORMS}"
@@ -85,10 +87,13 @@ def _unix(path: str, address: object) -> Address:
     return Address("unix", path)
 
 
-def _port(port: Any, address: object) -> int:
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+def _tcp(host: str | None, port: Any, address: object, listening: bool) -> Address:
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
         raise ConfigurationError(f"{address!r} has no port from 1 to 65535")
-    return port
+    if not port and not listening:
+        raise ConfigurationError(f"{address!r}: port 0 is for hosts, which take any free one")
+    # An empty host is every interface to a host, as in the standard library.
+    return Address("tcp", (host or ("0.0.0.0" if listening else "127.0.0.1"), port))
 
 
 def _unknown(address: object) -> ConfigurationError:

@@ -6,14 +6,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ._errors import AioManagerError, ConfigurationError, LeaseLostError, QueueShutDown
 from ._tasks import Slot
 from .engines.base import Action, Received
-
-if TYPE_CHECKING:
-    from ._queue import AsyncQueue
 
 T = TypeVar("T")
 
@@ -35,6 +32,16 @@ def is_sentinel(item: object, sentinel: object) -> bool:
     return item is sentinel or (type(item) is type(sentinel) and bool(item == sentinel))
 
 
+class Lessor(Protocol[T]):
+    """What deliveries and iterations need of their queue."""
+
+    async def receive_delivery(self) -> Delivery[T]: ...
+    def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]: ...
+    async def move(self, received: Received, target: Any, item: object) -> bool: ...
+    def remember_iteration(self, iteration: Items[T]) -> None: ...
+    def forget_iteration(self, iteration: Items[T]) -> None: ...
+
+
 class Delivery(Generic[T]):
     """An item on lease: this process's to work on until it is settled, by `ack` or `nack`.
 
@@ -42,14 +49,14 @@ class Delivery(Generic[T]):
     As a context manager it acks where the block ends, and nacks where it raises.
     """
 
-    def __init__(self, queue: AsyncQueue[T], received: Received) -> None:
+    def __init__(self, queue: Lessor[T], received: Received) -> None:
         self._queue = queue
         self._received = received
         self._settled: str | None = None
         self._item: Any = NO_SENTINEL
 
     def __repr__(self) -> str:
-        return f"<Delivery {self._received.id} attempt={self.attempt} {self._settled or 'open'}>"
+        return f"<Delivery {self._received.delivery_id} attempt={self.attempt} {self._settled or 'open'}>"
 
     @property
     def item(self) -> T:
@@ -99,7 +106,7 @@ class Delivery(Generic[T]):
             raise ConfigurationError(f"delay is {delay!r}; give seconds from 0 on")
         await self._settle("nack", delay)
 
-    async def move(self, target: AsyncQueue[Any], item: object) -> None:
+    async def move(self, target: Any, item: object) -> None:
         """Put `item` in another queue and ack this one: in one step where one host of ours has
         both, else the put first, so that no crash leaves the item in neither.
 
@@ -160,7 +167,7 @@ def _lost_lease() -> LeaseLostError:
 class Deliveries(AsyncIterator[Delivery[T]]):
     """Iterates over deliveries until a sentinel comes or the queue is shut down."""
 
-    def __init__(self, queue: AsyncQueue[T], sentinel: object) -> None:
+    def __init__(self, queue: Lessor[T], sentinel: object) -> None:
         self._queue = queue
         self._sentinel = sentinel
 
@@ -183,7 +190,7 @@ class Items(AsyncIterator[T]):
     """Iterates over items: each is done when the next is asked for, and handed out again where
     the loop ended before that."""
 
-    def __init__(self, queue: AsyncQueue[T], sentinel: object) -> None:
+    def __init__(self, queue: Lessor[T], sentinel: object) -> None:
         self._queue = queue
         self._deliveries = Deliveries(queue, sentinel)
         self._current: Delivery[T] | None = None

@@ -39,7 +39,7 @@ def encode(item: object) -> bytes:
         ) from exc
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes | bytearray | memoryview) -> Any:
     """Unpickle an item; raises `DecodeError`, which keeps the bytes, where that cannot be done."""
     try:
         return pickle.loads(data)

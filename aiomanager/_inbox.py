@@ -76,7 +76,7 @@ class Inbox:
                         await self._engine.restore(received)
                 else:
                     await self._engine.settle(
-                        [(received.id, "return", 0.0) for received in share], "return"
+                        [(received.delivery_id, "return", 0.0) for received in share], "return"
                     )
 
         spawn(work)
@@ -145,7 +145,7 @@ class Inbox:
         """Make leases the property of those who wait. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
         settlements: list[Settlement] = [
-            (received.id, "take", 0.0) for _, share in taking for received in share
+            (received.delivery_id, "take", 0.0) for _, share in taking for received in share
         ]
         try:
             kept = iter(await self._engine.settle(settlements, "take"))

@@ -6,10 +6,10 @@ returns its result. It does no I/O, so a worker thread and an event loop run the
 
 from __future__ import annotations
 
-import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -78,7 +78,7 @@ def unreachable(address: Address, error: BaseException) -> ConnectionLostError |
     """The error for a connection that could not be made."""
     if address.kind == "unix":
         try:
-            mode = os.stat(address.value).st_mode
+            mode = Path(address.value).stat().st_mode
         except OSError:
             pass
         else:

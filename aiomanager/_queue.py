@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from ._delivery import NO_SENTINEL, Deliveries, Delivery, Items
+from ._delivery import Deliveries, Delivery, Items
 from ._errors import ConfigurationError, DecodeError, QueueEmpty
 from ._frames import encode
 from ._inbox import Inbox
@@ -62,7 +62,7 @@ class AsyncQueue(Generic[T]):
     def __init__(self, engine: QueueEngine, name: str, sentinel: object = None) -> None:
         self.name = name
         self._engine = engine
-        self._sentinel = sentinel
+        self.sentinel = sentinel
         self._outbox = Outbox(engine)
         self._inbox = Inbox(engine)
         self._settlements: Batcher[Settlement, bool] = Batcher(engine.settle)
@@ -162,7 +162,7 @@ class AsyncQueue(Generic[T]):
         done when the next is asked for; a loop that is left before that, by a break, an exception
         or the end of the process, hands it out again (`task_done` before a break says that it was
         done)."""
-        return Items(self, self._sentinel)
+        return Items(self, self.sentinel)
 
     def deliveries(self, *, sentinel: Any = ...) -> Deliveries[T]:
         """Iterate over deliveries, which the caller settles, until a sentinel comes or the queue
@@ -172,7 +172,7 @@ class AsyncQueue(Generic[T]):
             sentinel: the item that ends the iteration, `NO_SENTINEL` for none; left out, that of
                 the queue, which is None unless told otherwise.
         """
-        return Deliveries(self, self._sentinel if sentinel is ... else sentinel)
+        return Deliveries(self, self.sentinel if sentinel is ... else sentinel)
 
     async def task_done(self) -> None:
         """Say that an item is done: the current one of an iteration in this task, else one that
@@ -244,7 +244,7 @@ class AsyncQueue(Generic[T]):
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
-        return self._settlements.submit_soon((received.id, action, delay))
+        return self._settlements.submit_soon((received.delivery_id, action, delay))
 
     async def move(self, received: Received, target: AsyncQueue[Any], item: object) -> bool:
         """Put an item in another queue and ack this one; whether the lease was still there. One
@@ -254,9 +254,9 @@ class AsyncQueue(Generic[T]):
 
         async def work() -> bool:
             if self._engine.host is target._engine.host is not None:
-                return await self._engine.move(received.id, target.name, frame)
+                return await self._engine.move(received.delivery_id, target.name, frame)
             await target._outbox.put([frame], None)
-            return (await self._engine.settle([(received.id, "ack", 0.0)], "move"))[0]
+            return (await self._engine.settle([(received.delivery_id, "ack", 0.0)], "move"))[0]
 
         return await finish(work)
 
@@ -266,7 +266,7 @@ class AsyncQueue(Generic[T]):
     def forget_iteration(self, iteration: Items[T]) -> None:
         self._iterations.pop(anyio.get_current_task().id, None)
 
-    async def _send_task_done(self, entries: Sequence[None]) -> Sequence[None | Exception]:
+    async def _send_task_done(self, entries: Sequence[None]) -> Sequence[Exception | None]:
         try:
             await self._engine.task_done(len(entries))
         except ValueError as exc:

@@ -228,7 +228,7 @@ class Session:
                 self._ever_connected = True
                 return link
             # Full jitter: clients that lost the same host do not all come back at once.
-            await anyio.sleep(random.uniform(0, pause))
+            await anyio.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _read(self, link: Link) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio
 from anyio.abc import SocketStream
@@ -65,7 +65,8 @@ class StreamLink(Link):
         for part in pack(parts):
             view = memoryview(part)
             for start in range(0, len(view), WRITE_SIZE):
-                await self._stream.send(view[start : start + WRITE_SIZE])
+                # Every event loop takes any buffer, though the annotation says bytes.
+                await self._stream.send(cast("bytes", view[start : start + WRITE_SIZE]))
 
     async def _receive(self) -> Buffer:
         while (message := self._reader.next()) is None:

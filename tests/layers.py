@@ -30,13 +30,13 @@ HOST = (
     "_embedded",
 )
 # Talks to a host.
-LANES = ("_tasks", "_addresses", "_links", "_threads", "_streams", "_replies", "_session")
+LANES = ("_tasks", "_addresses", "_replies", "_links", "_threads", "_streams", "_session")
 CONTRACT = ("engines", "engines.base")
 ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
 QUEUE = ("_inbox", "_outbox", "_delivery", "_queue", "_consumer")
 # Picks the engine.
-FRONT = ("_proxy", "_client", "__init__")
+FRONT = ("_embedding", "_manager", "_proxy", "_client", "__init__")
 # Uses public names, as any program does; each may be a package with modules of its own.
 OUTSIDE = ("testing", "web", "cli", "__main__")
 

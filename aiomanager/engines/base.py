@@ -17,15 +17,15 @@ class Received:
     """An item that the engine handed out.
 
     Attributes:
-        id: names this delivery to the engine.
+        delivery_id: names this delivery to the engine.
         attempt: how often the item has been handed out, this time included.
         data: the item as it travelled.
     """
 
-    __slots__ = ("attempt", "data", "id")
+    __slots__ = ("attempt", "data", "delivery_id")
 
-    def __init__(self, id: int, attempt: int, data: Data) -> None:
-        self.id = id
+    def __init__(self, delivery_id: int, attempt: int, data: Data) -> None:
+        self.delivery_id = delivery_id
         self.attempt = attempt
         self.data = data
 

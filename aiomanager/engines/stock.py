@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import operator
-import pickle
 import queue
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
@@ -22,9 +21,7 @@ import anyio
 from .._errors import (
     ConfigurationError,
     ConnectionLostError,
-    DecodeError,
     QueueShutDown,
-    RemoteError,
 )
 from .._frames import Frame, decode
 from .._links import Conversation, LinkPool
@@ -146,9 +143,9 @@ class StockEngine(QueueEngine):
         any case. What it brings is kept."""
 
     def _hand_out(self, received: Received) -> Received:
-        received.id = next(self._ids)
+        received.delivery_id = next(self._ids)
         received.attempt += 1
-        self._out[received.id] = received
+        self._out[received.delivery_id] = received
         return received
 
     # -- settling -----------------------------------------------------------------------------
@@ -178,7 +175,7 @@ class StockEngine(QueueEngine):
         self._keep(received, 0.0)
 
     def _keep(self, received: Received, delay: float) -> None:
-        heapq.heappush(self._kept, (anyio.current_time() + delay, received.id, received))
+        heapq.heappush(self._kept, (anyio.current_time() + delay, received.delivery_id, received))
         if not self._keeping:
             self._keeping = True
             spawn(self._give_back_later)

@@ -1,0 +1,278 @@
+"""`consume`: a handler over deliveries."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ._delivery import NO_SENTINEL, Delivery, is_sentinel
+from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
+from ._frames import decode
+from ._queue import AsyncQueue
+
+T = TypeVar("T")
+
+logger = logging.getLogger("aiomanager")
+
+Backoff = float | Callable[[int], float]
+LONGEST_BACKOFF = 60.0
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """What `consume` puts in its dead-letter queue for an item that it has given up.
+
+    Attributes:
+        data: the item as it travelled, also where no process can unpickle it.
+        reason: the last error, as text.
+        attempts: how often the item was handed out.
+        queue: the name of the queue that it came from.
+    """
+
+    data: bytes = field(repr=False)
+    reason: str
+    attempts: int
+    queue: str
+
+    @property
+    def item(self) -> Any:
+        """The item. Raises `DecodeError` where this process cannot unpickle it."""
+        return decode(self.data)
+
+
+async def consume(
+    queue: AsyncQueue[T],
+    handler: Callable[[T], Awaitable[object]],
+    *,
+    concurrency: int = 1,
+    retries: int = 0,
+    backoff: Backoff = 1.0,
+    dead_letter: AsyncQueue[Any] | None = None,
+    on_error: Callable[[Delivery[T], Exception], object] | None = None,
+    sentinel: Any = ...,
+    drain_timeout: float | None = 10.0,
+    handle_signals: bool = False,
+) -> int:
+    """Run `handler` over the items of a queue until a sentinel comes or the queue is shut down.
+
+    An item is done when its handler returns. Where the handler raises, the item is handed out
+    again, to any consumer of the queue, up to `retries` times; then it goes to `dead_letter`, as a
+    `DeadLetter`. Without a dead-letter queue it is given up where there is an `on_error`, which
+    has been shown it; and where there is neither, the item stays in the queue and the error ends
+    this call, after the other handlers have ended.
+
+    Args:
+        concurrency: how many handlers run at once.
+        retries: how often an item is tried again, by any consumer.
+        backoff: seconds before the first retry, doubled for each later one up to 60; or a function
+            of the number of attempts made.
+        dead_letter: a queue for what was given up, of any host. On a host of ours that has both
+            queues, the item is at each moment in exactly one of them.
+        on_error: called with the delivery and the error after each failed attempt; sync or async.
+        sentinel: the item that ends the loop, given to no handler, and marked done: one for all
+            handlers of this call. `NO_SENTINEL` for none; left out, that of the queue.
+        drain_timeout: seconds that handlers get to end when this call is cancelled; after that
+            they are cancelled, and their items handed out again. None for any time.
+        handle_signals: end as by cancellation, but without raising, at SIGINT and SIGTERM. Not
+            for use inside a web server, which has signal handlers of its own.
+
+    Returns:
+        The number of items that were handled.
+
+    Raises:
+        What a handler raised, where nothing else was to be done with it.
+        ConnectionLostError: the host was away for longer than the manager's `reconnect`.
+
+    Cancelled, it receives nothing more, lets the handlers under way end within `drain_timeout`,
+    and raises. To cancel it again does not hurry them.
+    """
+    if concurrency < 1 or retries < 0:
+        raise ConfigurationError("concurrency must be 1 or more, and retries 0 or more")
+    if dead_letter is queue:
+        raise ConfigurationError("dead_letter is the queue itself: it would never be empty")
+    if sentinel is ...:
+        sentinel = queue.sentinel
+    rules = _Rules(handler, retries, backoff, dead_letter, on_error)
+    consumer = _Consumer(queue, rules, concurrency, sentinel, drain_timeout)
+    if not handle_signals:
+        return await consumer.run()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_at_signals, consumer)
+        handled = await consumer.run()
+        group.cancel_scope.cancel()
+    return handled
+
+
+async def _stop_at_signals(consumer: _Consumer) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            consumer.stop()
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What happens to an item: the arguments of `consume` that say so."""
+
+    handler: Callable[[Any], Awaitable[object]]
+    retries: int
+    backoff: Backoff
+    dead_letter: AsyncQueue[Any] | None
+    on_error: Callable[[Delivery[Any], Exception], object] | None
+
+    def pause(self, attempt: int) -> float:
+        """Seconds between an attempt that failed and the next."""
+        if callable(self.backoff):
+            return self.backoff(attempt)
+        return min(LONGEST_BACKOFF, self.backoff * 2.0 ** min(attempt - 1, 30))
+
+
+class _Consumer:
+    """Receives while a handler is free, and sees every item that it received to a settlement."""
+
+    def __init__(
+        self,
+        queue: AsyncQueue[Any],
+        rules: _Rules,
+        concurrency: int,
+        sentinel: object,
+        drain_timeout: float | None,
+    ) -> None:
+        self._queue = queue
+        self._rules = rules
+        self._concurrency = concurrency
+        self._sentinel = sentinel
+        self._drain_timeout = drain_timeout
+        self._free = anyio.Semaphore(concurrency)
+        self._receiving = anyio.CancelScope()
+        self._handling: set[anyio.CancelScope] = set()
+        self._retry_due = 0.0  # when the last retry that was asked for here is handed out
+        self._error: Exception | None = None
+        self._handled = 0
+
+    async def run(self) -> int:
+        async with anyio.create_task_group() as handlers:
+            try:
+                with self._receiving:
+                    await self._receive(handlers)
+                if self._receiving.cancelled_caught:
+                    self._drain()
+                await self._all_free()
+            except BaseException:
+                # The handlers are shielded, so the task group waits for them on its way out.
+                self._drain()
+                raise
+        if self._error is not None:
+            raise self._error
+        return self._handled
+
+    def stop(self) -> None:
+        """Receive nothing more, and let the handlers end."""
+        self._receiving.cancel()
+
+    def _drain(self) -> None:
+        if self._drain_timeout is not None:
+            deadline = anyio.current_time() + self._drain_timeout
+            for scope in self._handling:
+                scope.deadline = min(scope.deadline, deadline)
+
+    async def _all_free(self) -> None:
+        for _ in range(self._concurrency):
+            await self._free.acquire()
+        for _ in range(self._concurrency):
+            self._free.release()
+
+    async def _receive(self, handlers: TaskGroup) -> None:
+        while True:
+            await self._free.acquire()
+            try:
+                delivery = await self._queue.receive_delivery()
+            except QueueShutDown:
+                self._free.release()
+                return
+            except BaseException:
+                self._free.release()
+                raise
+            if self._ends_at(delivery):
+                self._free.release()
+                try:
+                    if await self._may_end(delivery):
+                        return
+                except BaseException:
+                    delivery.settle_soon("nack")
+                    raise
+            else:
+                handlers.start_soon(self._handle, delivery)
+
+    def _ends_at(self, delivery: Delivery[Any]) -> bool:
+        try:
+            return self._sentinel is not NO_SENTINEL and is_sentinel(delivery.item, self._sentinel)
+        except DecodeError:
+            return False
+
+    async def _may_end(self, sentinel: Delivery[Any]) -> bool:
+        """Whether the sentinel is the last thing here to do. An item that is to be tried again
+        was put before it, so the sentinel waits for that."""
+        await self._all_free()
+        wait = self._retry_due - anyio.current_time()
+        if wait <= 0:
+            await sentinel.ack()
+            return True
+        await sentinel.nack(delay=wait)
+        return False
+
+    async def _handle(self, delivery: Delivery[Any]) -> None:
+        with anyio.CancelScope(shield=True) as scope:
+            self._handling.add(scope)
+            try:
+                await self._attempt(delivery)
+            except LeaseLostError as exc:
+                logger.warning("%s", exc)
+            except Exception as exc:
+                self._error = self._error or exc
+                self._receiving.cancel()
+            finally:
+                delivery.settle_soon("nack")
+                self._handling.discard(scope)
+                self._free.release()
+
+    async def _attempt(self, delivery: Delivery[Any]) -> None:
+        try:
+            await _awaitable(self._rules.handler(delivery.item))
+        except Exception as exc:
+            await self._failed(delivery, exc)
+        else:
+            await delivery.ack()
+            self._handled += 1
+
+    async def _failed(self, delivery: Delivery[Any], error: Exception) -> None:
+        rules = self._rules
+        if rules.on_error is not None:
+            answer = rules.on_error(delivery, error)
+            if inspect.isawaitable(answer):
+                await answer
+        if delivery.attempt <= rules.retries:
+            pause = rules.pause(delivery.attempt)
+            self._retry_due = max(self._retry_due, anyio.current_time() + pause)
+            await delivery.nack(delay=pause)
+        elif rules.dead_letter is not None:
+            reason = f"{type(error).__name__}: {error}"
+            letter = DeadLetter(delivery.data, reason, delivery.attempt, self._queue.name)
+            await delivery.move(rules.dead_letter, letter)
+        elif rules.on_error is not None:
+            logger.error("gave up an item of %r after attempt %d", self._queue, delivery.attempt)
+            await delivery.ack()
+        else:
+            raise error
+
+
+def _awaitable(result: Any) -> Awaitable[object]:
+    if not inspect.isawaitable(result):
+        raise ConfigurationError("the handler is no async function: it would block the event loop")
+    return result

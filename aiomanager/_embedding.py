@@ -1,0 +1,106 @@
+"""The owner's side of an embedded host: a clean interpreter that ends with this process."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
+
+from ._addresses import Address
+from ._errors import ConfigurationError, ConnectionLostError
+from ._host import check_queues
+
+# The folder of this package comes last in the child's path and its working folder is left out, so
+# that no file of the program's stands in for a module of the standard library.
+_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from aiomanager._embedded import main; main()"
+START_TIMEOUT = 20.0
+END_TIMEOUT = 3.0
+
+
+class HostProcess:
+    """A host in a child process, which is told what to host over its standard input and serves
+    until that ends: at `end`, or when this process is gone.
+
+    Args:
+        address: where it shall listen; None for a private socket.
+        lease_timeout: as in `QueueManager`.
+    """
+
+    def __init__(
+        self,
+        address: Address | None,
+        authkey: bytes,
+        queues: Mapping[str, int],
+        *,
+        lease_timeout: float | None,
+    ) -> None:
+        if address is not None and address.kind not in ("tcp", "unix"):
+            raise ConfigurationError(f"a host cannot listen on {address}")
+        self._settings = {
+            "address": None if address is None else address.value,
+            "authkey": base64.b64encode(authkey).decode(),
+            "queues": check_queues(queues),
+            "lease_timeout": lease_timeout,
+        }
+        self._process: Process | None = None
+
+    async def start(self) -> Any:
+        """Start the child and return the address that it listens on.
+
+        Raises:
+            ConfigurationError: it cannot listen there.
+            ConnectionLostError: it did not come up.
+        """
+        process = self._process = await anyio.open_process(
+            [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parent.parent)],
+            stderr=None,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        line = ""
+        try:
+            with anyio.fail_after(START_TIMEOUT):
+                await process.stdin.send(json.dumps(self._settings).encode() + b"\n")
+                async for text in TextReceiveStream(process.stdout):
+                    line += text
+                    if line.endswith("\n"):
+                        break
+                answer = json.loads(line)
+        except (TimeoutError, ValueError, anyio.BrokenResourceError) as exc:
+            await self.end()
+            raise ConnectionLostError(
+                f"the host process did not start; it ended with code {process.returncode}, and "
+                "what it said stands on the standard error"
+            ) from exc
+        if "error" in answer:
+            await self.end()
+            raise ConfigurationError(answer["error"])
+        address = answer["address"]
+        return tuple(address) if isinstance(address, list) else address
+
+    async def end(self) -> None:
+        """Let the child end, and see that it does."""
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await process.stdin.aclose()
+        with anyio.move_on_after(END_TIMEOUT):
+            await process.wait()
+        self.kill()
+        await process.wait()
+        await process.aclose()
+
+    def kill(self) -> None:
+        """End the child at once, if it is there."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()

@@ -1,0 +1,231 @@
+"""`AsyncManager`: a connection to a manager, and the queues that are reached by it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+
+from ._addresses import Address, parse
+from ._embedding import HostProcess
+from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
+from ._links import LinkPool
+from ._queue import AsyncQueue
+from ._session import Session
+from ._streams import StreamLane
+from ._tasks import finish, spawn
+from ._threads import ThreadLane
+from .engines.base import QueueEngine
+from .engines.hosted import HostedEngine
+from .engines.memory import MemoryEngine, MemoryHost
+from .engines.stock import StockEngine
+
+logger = logging.getLogger("aiomanager")
+
+Lane = Literal["stream", "thread"]
+
+# The ids of a host of ours begin with this; see `_server`.
+QUEUE_PREFIX = "aiomanager-queue:"
+CLOSE_TIMEOUT = 5.0
+
+# memory:// hosts with a name, which programs in this process share.
+_memory_hosts: dict[str, MemoryHost] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectOptions:
+    """How to talk to a host; `connect` says what each means."""
+
+    wait: float = 0.0
+    connect_timeout: float = 5.0
+    call_timeout: float = 30.0
+    reconnect: float = 30.0
+    on_reconnect: Callable[[], None] | None = None
+    wait_slice: float = 0.5
+    lane: Lane | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.lane not in (None, "stream", "thread"):
+            raise ConfigurationError(f"lane is {self.lane!r}; give 'stream' or 'thread'")
+        for name in ("wait", "connect_timeout", "call_timeout", "reconnect", "wait_slice"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name)!r}; give seconds from 0 on"
+                )
+
+
+class AsyncManager:
+    """A connection to a manager, stock or ours. Made by `connect` and `host`; an async context
+    manager, which connects at its start and closes at its end.
+
+    Attributes:
+        address: what other processes connect to, as a URL.
+        authkey: the key that they need.
+    """
+
+    def __init__(
+        self,
+        address: Address | HostProcess,
+        authkey: bytes,
+        options: ConnectOptions,
+        *,
+        memory_queues: Mapping[str, int] | None = None,
+    ) -> None:
+        self.authkey = authkey
+        self._process = address if isinstance(address, HostProcess) else None
+        self._address = None if isinstance(address, HostProcess) else address
+        self._options = options
+        self._memory_queues = memory_queues
+        self._memory: MemoryHost | None = None
+        self._hosted: Sequence[str] | None = None  # the queues of a host of ours
+        self._queues: dict[str, AsyncQueue[Any]] = {}
+        self._open = False
+
+    @property
+    def address(self) -> str:
+        if self._address is None:
+            raise ConfigurationError("the host has no address yet: use `async with host(...)`")
+        return str(self._address)
+
+    def __repr__(self) -> str:
+        return f"<AsyncManager {self._address or 'not started'}>"
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ConnectionLostError: no host answers at the address (within `wait` seconds).
+            AuthenticationError: the host has another key.
+        """
+        try:
+            await finish(self._begin, discard=lambda _: spawn(self._close))
+        except BaseException:
+            if self._process is not None:
+                self._process.kill()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Send what is on its way, give back what was received for nobody, and disconnect.
+        Deliveries that were not settled go to somebody else."""
+        with anyio.CancelScope(shield=True):
+            await finish(self._close)
+
+    def queue(self, name: str, *, sentinel: object = None) -> AsyncQueue[Any]:
+        """The queue that the host registered under `name`; the same object for the same name.
+
+        Args:
+            sentinel: the item that ends iterations over it; `NO_SENTINEL` for none.
+
+        Whether the host has it shows at the first use: `ConfigurationError` where it has not.
+        """
+        if not self._open:
+            raise ConfigurationError("use the manager in `async with`: it is not connected")
+        if name not in self._queues:
+            self._queues[name] = AsyncQueue(self._engine(name), name, sentinel)
+        return self._queues[name]
+
+    async def shutdown(self) -> None:
+        """End the host, with all that it hosts."""
+        await finish(lambda: self._pool.function("shutdown"))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        if self._process is not None:
+            self._address = parse(await self._process.start())
+        assert self._address is not None
+        if self._address.kind == "memory":
+            self._memory = self._memory_host(self._address.value)
+        else:
+            self._prepare(self._address)
+            await self._reach()
+        self._open = True
+
+    def _prepare(self, address: Address) -> None:
+        options = self._options
+        threads = options.lane == "thread" or address.kind == "pipe"
+        lane = (ThreadLane if threads else StreamLane)(
+            address, self.authkey, options.connect_timeout
+        )
+        self._pool = LinkPool(lane.open, call_timeout=options.call_timeout)
+        self._session = Session(
+            lane.open,
+            call_timeout=options.call_timeout,
+            reconnect=options.reconnect,
+            on_reconnect=options.on_reconnect,
+        )
+
+    def _engine(self, name: str) -> QueueEngine:
+        if self._memory is not None:
+            return MemoryEngine(self._memory, name, self)
+        if self._hosted is None or name not in self._hosted:
+            return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
+        return HostedEngine(self._session, QUEUE_PREFIX + name)
+
+    def _memory_host(self, name: str) -> MemoryHost:
+        queues = None if self._memory_queues is None else dict(self._memory_queues)
+        if not name:
+            return MemoryHost(queues)
+        return _memory_hosts.setdefault(name, MemoryHost(queues))
+
+    async def _reach(self) -> None:
+        """Find out whether there is a host, and whether it is one of ours."""
+        deadline = anyio.current_time() + self._options.wait
+        while True:
+            try:
+                self._hosted = await self._hosted_queues()
+                return
+            except ConnectionLostError:
+                if anyio.current_time() >= deadline:
+                    raise
+            await anyio.sleep(0.05)
+
+    async def _hosted_queues(self) -> Sequence[str] | None:
+        try:
+            return await self._pool.function("queues")  # type: ignore[no-any-return]
+        except RemoteError:
+            return None  # a stock server has no such function
+
+    async def _create(self, name: str) -> tuple[str, Sequence[str]]:
+        try:
+            ident, methods = await self._pool.function("create", name)
+        except (RemoteError, KeyError) as exc:
+            if "KeyError" in repr(exc):
+                raise ConfigurationError(
+                    f"no queue or object is registered at {self.address} as {name!r}"
+                ) from exc
+            raise
+        return ident, methods
+
+    async def _close(self) -> None:
+        self._open = False
+        with anyio.move_on_after(CLOSE_TIMEOUT) as scope:
+            for queue in self._queues.values():
+                try:
+                    await queue.aclose()
+                except AioManagerError as exc:
+                    logger.warning("closing %r: %s", queue, exc)
+        if scope.cancelled_caught:
+            logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
+        if self._memory is not None:
+            self._memory.owner_lost(self)
+        else:
+            self._session.close()
+            self._pool.close()
+        if self._process is not None:
+            await self._process.end()
