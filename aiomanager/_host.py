@@ -68,7 +68,7 @@ class QueueManager(managers.BaseManager):
         )
         self._shutdown_timeout = shutdown_timeout
         settings = HostSettings(
-            queues=_checked(queues or {}),
+            queues=check_queues(queues or {}),
             lease_timeout=lease_timeout,
             handshake_timeout=handshake_timeout,
         )
@@ -175,7 +175,8 @@ def stopped_by_signals(server: QueueServer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _checked(queues: Mapping[str, int]) -> dict[str, int]:
+def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
+    """The queues to host, as a dict; refuses names and sizes that cannot work."""
     for name, maxsize in queues.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ConfigurationError(

@@ -13,7 +13,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import managers, process
@@ -23,7 +23,7 @@ from typing import Any
 from ._faces import STOCK_METHODS, Answer, OwnFace, StockFace, item_of
 from ._frames import Frame, encode
 from ._hosted import HostedQueue
-from ._listening import Address, describe, listen, unlink
+from ._listening import Address, listen, unlink
 from ._peers import Peer
 from ._reactor import Reactor, logger
 from ._wire import MESSAGE_LIMIT, Buffer, dump, load
