@@ -23,6 +23,8 @@ logger = logging.getLogger("aiomanager")
 
 Backoff = float | Callable[[int], float]
 LONGEST_BACKOFF = 60.0
+# A retry is due at the host a moment after it is due here: the way there takes time.
+RETRY_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ async def consume(
     Cancelled, it receives nothing more, lets the handlers under way end within `drain_timeout`,
     and raises. To cancel it again does not hurry them.
     """
+    if not callable(handler):
+        raise ConfigurationError(f"the handler is {handler!r}; give an async function")
     if concurrency < 1 or retries < 0:
         raise ConfigurationError("concurrency must be 1 or more, and retries 0 or more")
     if dead_letter is queue:
@@ -259,7 +263,7 @@ class _Consumer:
                 await answer
         if delivery.attempt <= rules.retries:
             pause = rules.pause(delivery.attempt)
-            self._retry_due = max(self._retry_due, anyio.current_time() + pause)
+            self._retry_due = max(self._retry_due, anyio.current_time() + pause + RETRY_MARGIN)
             await delivery.nack(delay=pause)
         elif rules.dead_letter is not None:
             reason = f"{type(error).__name__}: {error}"
