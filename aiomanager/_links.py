@@ -65,6 +65,8 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
         what = "the host does not answer"
     elif error is None or isinstance(error, EOFError):
         what = "the host closed the connection"
+    elif isinstance(error, anyio.ClosedResourceError):
+        what = "it was closed here, after it had broken"
     else:
         what = f"{type(error).__name__}: {error}"
     return ConnectionLostError(

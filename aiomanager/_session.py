@@ -71,7 +71,7 @@ class Session:
         self._ever_connected = False
         self._pending: dict[int, Slot[tuple[str, Any]]] = {}
         self._sending: anyio.Lock | None = None
-        self._waiting_at_host = 0
+        self._heard = 0  # messages from the host
         self._closed = False
 
     async def request(
@@ -148,7 +148,7 @@ class Session:
             if on_sent is not None:
                 on_sent(request_id)
             if waits:
-                return await self._wait_patiently(link, slot)
+                return await slot.wait()
             with anyio.move_on_after(self._call_timeout):
                 return await slot.wait()
             raise ConnectionLostError(
@@ -157,21 +157,13 @@ class Session:
         finally:
             self._pending.pop(request_id, None)
 
-    async def _wait_patiently(self, link: Link, slot: Slot[tuple[str, Any]]) -> tuple[str, Any]:
-        """Wait for an answer that may take any time, while one of those who wait makes sure that
-        the host is alive."""
-        self._waiting_at_host += 1
-        if self._waiting_at_host == 1:
-            spawn(lambda: self._heartbeat(link))
-        try:
-            return await slot.wait()
-        finally:
-            self._waiting_at_host -= 1
-
-    async def _heartbeat(self, link: Link) -> None:
-        while self._waiting_at_host and self._link is link:
+    async def _watch(self, link: Link) -> None:
+        """While calls wait at the host, make sure now and then that it is alive: a host that was
+        stopped, or cut off without a word, says nothing either."""
+        while self._link is link:
+            heard = self._heard
             await anyio.sleep(self._call_timeout / 2)
-            if self._waiting_at_host and self._link is link:
+            if self._pending and self._heard == heard and self._link is link:
                 try:
                     await self._ask(link, "", "ping", (), None, False, None)
                 except ConnectionLostError as exc:
@@ -206,7 +198,7 @@ class Session:
             attempt.error = exc
         else:
             self._link = link
-            spawn(lambda: self._read(link))
+            spawn(lambda: self._serve(link))
         finally:
             self._attempt = None
             attempt.over.set()
@@ -218,7 +210,7 @@ class Session:
             try:
                 link = await self._open_link(self._name)
             except ConnectionLostError:
-                if self._closed or anyio.current_time() + pause > deadline:
+                if self._closed or anyio.current_time() >= deadline:
                     raise
             else:
                 if self._ever_connected:
@@ -228,13 +220,22 @@ class Session:
                 self._ever_connected = True
                 return link
             # Full jitter: clients that lost the same host do not all come back at once.
-            await anyio.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
+            left = deadline - anyio.current_time()
+            await anyio.sleep(min(left, random.uniform(0, pause)))  # noqa: S311 - no secret
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _serve(self, link: Link) -> None:
+        """Read from a link, and watch it, until it breaks."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, link)
+            await self._read(link)
+            group.cancel_scope.cancel()
 
     async def _read(self, link: Link) -> None:
         try:
             while True:
                 kind, value, request_id = load(await link.receive())
+                self._heard += 1
                 slot = self._pending.pop(request_id, None)
                 if slot is not None:
                     slot.set((kind, value))
