@@ -46,7 +46,7 @@ class Outbox:
         if accepted < len(frames) and timeout != 0:
             accepted += await self._wait_for_room(frames[accepted:], deadline)
         if accepted < len(frames):
-            raise _full(len(frames), accepted)
+            raise full(len(frames), accepted)
 
     async def drained(self) -> None:
         """Wait until no put is on its way."""
@@ -110,7 +110,8 @@ def _size(entry: Sequence[bytes]) -> int:
     return sum(map(len, entry))
 
 
-def _full(count: int, accepted: int) -> QueueFull:
+def full(count: int, accepted: int) -> QueueFull:
+    """The error of a put of `count` items of which there was room for `accepted`."""
     if count == 1:
         return QueueFull("the queue is full")
     error = QueueFull(f"the queue is full; the first {accepted} of {count} items were put")

@@ -10,10 +10,10 @@ from weakref import WeakValueDictionary
 import anyio
 
 from ._delivery import Deliveries, Delivery, Items
-from ._errors import ConfigurationError, DecodeError, QueueEmpty
+from ._errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
-from ._outbox import BATCH_ITEMS, Outbox
+from ._outbox import BATCH_ITEMS, Outbox, full
 from ._tasks import Batcher, Slot, finish
 from .engines.base import Action, QueueEngine, Received, Settlement
 
@@ -106,7 +106,10 @@ class AsyncQueue(Generic[T]):
         deadline = None if timeout is None else anyio.current_time() + timeout
         for start in range(0, len(frames), BATCH_ITEMS):
             left = None if deadline is None else max(0.0, deadline - anyio.current_time())
-            await self._outbox.put(frames[start : start + BATCH_ITEMS], left)
+            try:
+                await self._outbox.put(frames[start : start + BATCH_ITEMS], left)
+            except QueueFull as exc:
+                raise full(len(frames), start + exc.accepted) from None
 
     # -- getting ------------------------------------------------------------------------------
 
@@ -174,6 +177,19 @@ class AsyncQueue(Generic[T]):
         """
         return Deliveries(self, self.sentinel if sentinel is ... else sentinel)
 
+    async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
+        """Lease up to `count` items, as soon as there is at least one, sentinels included; as
+        `get_many`, but each stays the queue's until the caller settles it."""
+        if count < 1:
+            raise ConfigurationError(f"count is {count!r}; give 1 or more")
+        timeout = _timeout(True, timeout)
+        while True:
+            leased = await self._inbox.receive(count, timeout, take=False)
+            if leased:
+                return [Delivery(self, received) for received in leased]
+            if timeout is not None:
+                raise QueueEmpty("the queue is empty")
+
     async def task_done(self) -> None:
         """Say that an item is done: the current one of an iteration in this task, else one that
         was taken with `get`.
@@ -238,9 +254,7 @@ class AsyncQueue(Generic[T]):
 
     async def receive_delivery(self) -> Delivery[T]:
         """Wait for an item to lease. Cancelled, it has received nothing."""
-        while True:
-            for received in await self._inbox.receive(1, None, take=False):
-                return Delivery(self, received)
+        return (await self.get_deliveries(1))[0]
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
