@@ -139,6 +139,12 @@ class AsyncManager:
             self._queues[name] = AsyncQueue(self._engine(name), name, sentinel)
         return self._queues[name]
 
+    @property
+    def queue_names(self) -> Sequence[str] | None:
+        """The queues that a host of ours had when this connected; None where the host, a stock one
+        or `memory://`, does not tell."""
+        return self._hosted
+
     async def shutdown(self) -> None:
         """End the host, with all that it hosts."""
         await finish(lambda: self._pool.function("shutdown"))
