@@ -85,6 +85,11 @@ class HostProcess:
         address = answer["address"]
         return tuple(address) if isinstance(address, list) else address
 
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, once it is started."""
+        return None if self._process is None else self._process.pid
+
     async def end(self) -> None:
         """Let the child end, and see that it does."""
         process = self._process

@@ -140,6 +140,11 @@ class AsyncManager:
         return self._queues[name]
 
     @property
+    def host_pid(self) -> int | None:
+        """The process id of the host that `host()` started; None where this only connected."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def queue_names(self) -> Sequence[str] | None:
         """The queues that a host of ours had when this connected; None where the host, a stock one
         or `memory://`, does not tell."""
