@@ -9,68 +9,69 @@ process that the owner forked may hold that pipe open for longer, so it looks fo
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
+from typing import Any
 
+from ._ending import EarlyStop, stopped_by_signals, watch_parent_id
 from ._errors import AioManagerError
-from ._host import stopped_by_signals
-from ._server import HostRegistry, HostSettings, QueueServer
-
-PARENT_CHECK = 1.0  # seconds
+from ._listening import raise_descriptor_limit
+from ._server import QueueServer
+from ._settings import HostRegistry, HostSettings
 
 
 def main() -> None:
-    """Serve as the settings on standard input say."""
+    """Serve as the settings on standard input say.
+
+    They are the address (null for a private one), the authkey in base64, and whatever
+    `HostSettings` has.
+    """
     # Ctrl-C reaches the whole group of processes; the owner decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_descriptor_limit()
     parent = os.getppid()
-    settings = json.loads(sys.stdin.buffer.readline())
-    address = settings["address"]
-    try:
-        server = QueueServer(
-            HostRegistry(
-                {},
-                HostSettings(queues=settings["queues"], lease_timeout=settings["lease_timeout"]),
-            ),
-            tuple(address) if isinstance(address, list) else address,
-            base64.b64decode(settings["authkey"]),
-            "pickle",
-        )
-    except AioManagerError as exc:
-        answer({"error": str(exc)})
-        return
-    answer({"address": server.address})
-    threading.Thread(target=stop_at_end_of_input, args=(server,), daemon=True).start()
-    check_parent(server, parent)
-    with stopped_by_signals(server):
+    with contextlib.ExitStack() as stack:
+        stop = EarlyStop()
+        stack.enter_context(stopped_by_signals(stop))
+        try:
+            server = _server(json.loads(sys.stdin.buffer.readline()))
+        except (AioManagerError, KeyError, TypeError, ValueError) as exc:
+            _answer({"error": str(exc)})
+            return
+        stack.callback(server.close)
+        # An owner that is gone already has closed this end too.
+        with contextlib.suppress(BrokenPipeError):
+            _answer({"address": server.address})
+        threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
+        watch_parent_id(server.reactor, server.stop, parent)
+        stop.attach(server.stop)
         server.serve_forever()
 
 
-def answer(message: dict[str, object]) -> None:
-    """Tell the owner."""
+def _server(settings: dict[str, Any]) -> QueueServer:
+    address = settings.pop("address")
+    authkey = base64.b64decode(settings.pop("authkey"))
+    return QueueServer(
+        HostRegistry({}, HostSettings(**settings)),
+        tuple(address) if isinstance(address, list) else address,
+        authkey,
+    )
+
+
+def _answer(message: dict[str, object]) -> None:
     print(json.dumps(message), flush=True)  # noqa: T201 - its standard output is how it answers
 
 
-def stop_at_end_of_input(server: QueueServer) -> None:
-    """Wait for the owner to close the pipe, or to end."""
+def _stop_at_end_of_input(server: QueueServer) -> None:
     # Not through the buffered reader: a thread that holds its lock would fail the interpreter's
     # exit.
     while os.read(sys.stdin.fileno(), 4096):
         pass
     server.stop()
-
-
-def check_parent(server: QueueServer, parent: int) -> None:
-    """Stop once this process has another parent: the owner is gone."""
-    if os.getppid() != parent:
-        server.stop()
-    else:
-        server.reactor.call_at(
-            server.reactor.time() + PARENT_CHECK, lambda: check_parent(server, parent)
-        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from anyio.streams.text import TextReceiveStream
 
 from ._addresses import Address
 from ._errors import ConfigurationError, ConnectionLostError
-from ._host import check_queues
+from ._settings import check_queues
 
 # The folder of this package comes last in the child's path and its working folder is left out, so
 # that no file of the program's stands in for a module of the standard library.

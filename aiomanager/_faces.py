@@ -2,7 +2,7 @@
 
 `StockFace` is `queue.Queue` to whoever knows only the standard library: items are objects, one at
 a time, received means taken. `OwnFace` is what aiomanager's own clients use: batches of frames,
-leases, and an answer that is kept so that a repeated request changes nothing twice.
+leases, and answers that can wait beside one another on one connection.
 
 Both turn a request into one call of `HostedQueue`, whose reply goes back over the connection.
 """
@@ -10,15 +10,18 @@ Both turn a request into one call of `HostedQueue`, whose reply goes back over t
 from __future__ import annotations
 
 import importlib
-import inspect
+import pickle
 import queue
-from collections.abc import Callable, Hashable
-from typing import Any
+import struct
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from ._backlog import Data
 from ._errors import QueueShutDown
-from ._frames import Frame
-from ._hosted import Data, HostedQueue
-from ._wire import bulky
+from ._frames import PROTOCOL
+from ._hosted import HostedQueue
+from ._wire import BULK_SIZE, Buffer, bulky, dump
 
 Answer = tuple[str, Any]  # the kind and the value of a reply in the manager protocol
 Send = Callable[[Answer], bool]
@@ -27,6 +30,21 @@ STOCK_METHODS = (
     "put", "get", "put_nowait", "get_nowait", "task_done", "join",
     "qsize", "empty", "full", "shutdown",
 )  # fmt: skip
+PUTS = ("put", "put_nowait")
+# What `queue.Queue` has besides; proxies ask for it as `NamespaceProxy` does.
+STOCK_ATTRIBUTES = ("maxsize", "is_shutdown", "unfinished_tasks")
+
+
+class Asker(Hashable, Protocol):
+    """The connection that a request of a stock client came over, and its owner at the queue."""
+
+    def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
+        """Send a reply; False where nobody is there."""
+        ...
+
+    def is_gone(self) -> bool:
+        """Whether nobody is there."""
+        ...
 
 
 class _Expression:
@@ -36,90 +54,141 @@ class _Expression:
         self._call = (function, args)
 
     def __call__(self) -> None:
-        raise TypeError("only for pickling")  # pickle wants the function of a call to be callable
+        """Do nothing: pickle wants the function of a call to be callable."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._call
 
 
-def _shutdown_for(fallback: type[Exception], message: str) -> _Expression:
+def _shutdown_for(fallback: type[Exception], message: str) -> list[Buffer]:
     """`queue.ShutDown` where the peer's Python has it (3.13), else what its callers know."""
     module = _Expression(importlib.import_module, "queue")
-    return _Expression(_Expression(getattr, module, "ShutDown", fallback), message)
+    error = _Expression(getattr, module, "ShutDown", fallback)
+    return dump(("#ERROR", _Expression(error, message)))
+
+
+_NONE = dump(("#RETURN", None))
+_EMPTY = dump(("#ERROR", queue.Empty()))
+_FULL = dump(("#ERROR", queue.Full()))
+
+# A pickle is a program for a stack machine: this one pushes "#RETURN", then does what is between,
+# which is to push the item, and then makes a tuple of the two.
+_KIND = b"#RETURN"
+_BEFORE_ITEM = (
+    pickle.PROTO + bytes([PROTOCOL]) + pickle.BINUNICODE + struct.pack("<I", len(_KIND)) + _KIND
+)
+_AFTER_ITEM = pickle.TUPLE2 + pickle.STOP
+
+
+def returned_item(data: Data) -> list[Buffer]:
+    """The reply that gives a stock client an item: the object itself, unpickled over there and
+    not unpickled here."""
+    item = memoryview(data)[: -len(pickle.STOP)]
+    if len(item) < BULK_SIZE:
+        return [b"".join((_BEFORE_ITEM, item, _AFTER_ITEM))]
+    return [_BEFORE_ITEM, item, _AFTER_ITEM]
+
+
+def with_frame(
+    args: tuple[Any, ...], kwds: dict[str, Any], encode: Callable[[object], Data]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a stock client's put with a frame in the place of the item."""
+    if args:
+        return (encode(args[0]), *args[1:]), kwds
+    if "item" in kwds:
+        return args, {**kwds, "item": encode(kwds["item"])}
+    return args, kwds
 
 
 class StockFace:
-    """The methods of `queue.Queue`, over a connection."""
+    """The methods of `queue.Queue`, over a connection.
+
+    A waiting call holds no thread, only a place in the queue's line, which ends with its
+    connection: nothing is handed to a client that is gone.
+    """
 
     def __init__(self, hosted: HostedQueue) -> None:
         self._hosted = hosted
+        self._methods: dict[str, Callable[..., None]] = {
+            **{name: getattr(self, f"_{name}") for name in STOCK_METHODS},
+            **dict.fromkeys(("__repr__", "__str__", "#GETVALUE"), self._describe),
+            "__getattribute__": self._attribute,
+        }
 
-    def call(
-        self, owner: Any, method: str, args: tuple[Any, ...], kwds: dict[str, Any], send: Send
-    ) -> None:
-        """Answer a request, now or when there is something to answer.
+    def call(self, asker: Asker, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> None:
+        """Answer a request, now or when there is something to answer; the item of a put is given
+        as a frame."""
+        function = self._methods.get(method)
+        if function is None:
+            known = ", ".join(STOCK_METHODS)
+            asker.send(dump(("#TRACEBACK", f"a queue has no method {method!r}; it has: {known}")))
+            return
+        try:
+            function(asker, *args, **kwds)
+        except Exception as exc:
+            asker.send(dump(("#ERROR", exc)))
 
-        A waiting call holds no thread, only a place in the queue's line, which ends with its
-        owner: nothing is handed to a client that is gone.
-        """
-        if method not in STOCK_METHODS:
-            raise AttributeError(f"method {method!r} is not one of {STOCK_METHODS}")
-        getattr(self, f"_{method}")(owner, send, *args, **kwds)
-
-    def _put(
-        self, owner: Hashable, send: Send, item: Frame, block: bool = True, timeout: Any = None
-    ) -> None:
+    def _put(self, asker: Asker, item: Data, block: bool = True, timeout: Any = None) -> None:
         def reply(answer: Any) -> bool:
             if isinstance(answer, QueueShutDown):
-                return send(("#ERROR", _shutdown_for(queue.Full, str(answer))))
-            return send(("#RETURN", None) if answer else ("#ERROR", queue.Full()))
+                return asker.send(_shutdown_for(queue.Full, str(answer)))
+            return asker.send(_NONE if answer else _FULL)
 
         # The standard library looks at the timeout of a put only where the queue has a bound.
-        seconds = _seconds(block, timeout) if self._hosted.maxsize else None
-        self._hosted.put([item.data], seconds, reply, owner=owner)
+        seconds = _seconds(block, timeout) if self._hosted.maxsize > 0 else None
+        self._hosted.put([item], seconds, reply, owner=asker)
 
-    def _get(self, owner: Any, send: Send, block: bool = True, timeout: Any = None) -> None:
+    def _get(self, asker: Asker, block: bool = True, timeout: Any = None) -> None:
+        waited = False
+
         def reply(answer: Any) -> bool:
             if isinstance(answer, QueueShutDown):
-                return send(("#ERROR", _shutdown_for(queue.Empty, str(answer))))
+                return asker.send(_shutdown_for(queue.Empty, str(answer)))
             if not answer:
-                return send(("#ERROR", queue.Empty()))
+                return asker.send(_EMPTY)
             # What is sent into a connection that is gone is lost to everybody: look first.
-            return not owner.is_gone() and send(("#RETURN", Frame(bytes(answer[0][2]))))
+            if waited and asker.is_gone():
+                return False
+            _, attempt, data = answer[0]
+            return asker.send(returned_item(data), lambda: self._hosted.restore(data, attempt))
 
-        self._hosted.receive(1, _seconds(block, timeout), reply, owner=owner, lease=False)
+        self._hosted.receive(1, _seconds(block, timeout), reply, owner=asker, lease=False)
+        waited = True
 
-    def _put_nowait(self, owner: Hashable, send: Send, item: Frame) -> None:
-        self._put(owner, send, item, False)
+    def _put_nowait(self, asker: Asker, item: Data) -> None:
+        self._put(asker, item, False)
 
-    def _get_nowait(self, owner: Any, send: Send) -> None:
-        self._get(owner, send, False)
+    def _get_nowait(self, asker: Asker) -> None:
+        self._get(asker, False)
 
-    def _task_done(self, owner: Hashable, send: Send) -> None:
+    def _task_done(self, asker: Asker) -> None:
         self._hosted.task_done()
-        send(("#RETURN", None))
+        asker.send(_NONE)
 
-    def _join(self, owner: Hashable, send: Send) -> None:
-        self._hosted.join(None, lambda answer: send(("#RETURN", None)), owner=owner)
+    def _join(self, asker: Asker) -> None:
+        self._hosted.join(None, lambda _: asker.send(_NONE), owner=asker)
 
-    def _qsize(self, owner: Hashable, send: Send) -> None:
-        send(("#RETURN", self._hosted.qsize()))
+    def _qsize(self, asker: Asker) -> None:
+        asker.send(dump(("#RETURN", self._hosted.qsize())))
 
-    def _empty(self, owner: Hashable, send: Send) -> None:
-        send(("#RETURN", self._hosted.empty()))
+    def _empty(self, asker: Asker) -> None:
+        asker.send(dump(("#RETURN", self._hosted.empty())))
 
-    def _full(self, owner: Hashable, send: Send) -> None:
-        send(("#RETURN", self._hosted.full()))
+    def _full(self, asker: Asker) -> None:
+        asker.send(dump(("#RETURN", self._hosted.full())))
 
-    def _shutdown(self, owner: Hashable, send: Send, immediate: bool = False) -> None:
+    def _shutdown(self, asker: Asker, immediate: bool = False) -> None:
         self._hosted.shutdown(immediate)
-        send(("#RETURN", None))
+        asker.send(_NONE)
 
+    def _describe(self, asker: Asker) -> None:
+        asker.send(dump(("#RETURN", f"<hosted queue {self._hosted.name!r}>")))
 
-def item_of(method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> inspect.BoundArguments:
-    """Where in a stock client's put the item is."""
-    signature = inspect.signature(lambda item, block=True, timeout=None: None)
-    return signature.bind(*args, **kwds)
+    def _attribute(self, asker: Asker, name: str) -> None:
+        if name not in STOCK_ATTRIBUTES:
+            raise AttributeError(f"a queue has no attribute {name!r}")
+        name = "unfinished" if name == "unfinished_tasks" else name
+        asker.send(dump(("#RETURN", getattr(self._hosted, name))))
 
 
 def _seconds(block: bool, timeout: float | None) -> float | None:
@@ -130,52 +199,98 @@ def _seconds(block: bool, timeout: float | None) -> float | None:
     return timeout
 
 
-class OwnFace:
-    """Batches, leases and statistics for aiomanager's own clients."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request of a client of ours that is to be answered."""
 
-    def __init__(self, hosted: HostedQueue) -> None:
+    owner: Hashable
+    ticket: Hashable
+    send: Send
+
+    def reply(self, answer: Any) -> bool:
+        if isinstance(answer, QueueShutDown):
+            return self.send(("#SHUTDOWN", str(answer)))
+        return self.send(("#RETURN", answer))
+
+    def deliver(self, answer: Any) -> bool:
+        if isinstance(answer, list):
+            answer = [(i, attempt, bulky(data)) for i, attempt, data in answer]
+        return self.reply(answer)
+
+
+class OwnFace:
+    """Batches, leases and statistics for aiomanager's own clients.
+
+    Args:
+        find: returns another queue of the host by its name, or raises KeyError.
+    """
+
+    def __init__(self, hosted: HostedQueue, find: Callable[[str], HostedQueue]) -> None:
         self._hosted = hosted
+        self._find = find
+        # What answers when it can, what answers at once with the owner in view, and the rest.
+        self._waiting: dict[str, Callable[..., None]] = {
+            "put": self._put,
+            "receive": self._receive,
+            "join": self._join,
+        }
+        self._owned: dict[str, Callable[..., Any]] = {
+            "settle": hosted.settle,
+            "move": self._move,
+            "cancel": self._cancel,
+        }
+        self._simple: dict[str, Callable[..., Any]] = {
+            "restore": lambda data, attempt: hosted.restore(_own(data), attempt),
+            "task_done": hosted.task_done,
+            "qsize": hosted.qsize,
+            "empty": hosted.empty,
+            "full": hosted.full,
+            "maxsize": lambda: hosted.maxsize,
+            "shutdown": hosted.shutdown,
+            "statistics": hosted.statistics,
+        }
 
     def call(
-        self, owner: Any, ticket: Hashable, method: str, args: tuple[Any, ...], send: Send
+        self, owner: Hashable, ticket: Hashable, method: str, args: tuple[Any, ...], send: Send
     ) -> None:
         """Answer a request, now or when there is something to answer; `ticket` cancels it."""
+        call = _Call(owner, ticket, send)
+        if method in self._waiting:
+            self._waiting[method](call, *args)
+        elif method in self._owned:
+            call.reply(self._owned[method](*args, owner=owner))
+        elif method in self._simple:
+            call.reply(self._simple[method](*args))
+        else:
+            raise AttributeError(f"a queue has no operation {method!r}")
 
-        def reply(answer: Any) -> bool:
-            if isinstance(answer, QueueShutDown):
-                return send(("#SHUTDOWN", str(answer)))
-            return send(("#RETURN", answer))
+    def _put(self, call: _Call, frames: Sequence[Data], timeout: float | None) -> None:
+        owned = [frame if type(frame) is bytes else _own(frame) for frame in frames]
+        self._hosted.put(owned, timeout, call.reply, owner=call.owner, ticket=call.ticket)
 
-        hosted = self._hosted
-        match method:
-            case "put":
-                frames, timeout = args
-                hosted.put(_own(frames), timeout, reply, owner=owner, ticket=ticket)
-            case "receive":
-                count, timeout = args
+    def _receive(self, call: _Call, count: int, timeout: float | None) -> None:
+        self._hosted.receive(count, timeout, call.deliver, owner=call.owner, ticket=call.ticket)
 
-                def deliver(answer: Any) -> bool:
-                    if isinstance(answer, list):
-                        answer = [(i, attempt, bulky(data)) for i, attempt, data in answer]
-                    return reply(answer)
+    def _join(self, call: _Call) -> None:
+        self._hosted.join(None, call.reply, owner=call.owner, ticket=call.ticket)
 
-                hosted.receive(count, timeout, deliver, owner=owner, ticket=ticket)
-            case "join":
-                hosted.join(None, reply, owner=owner, ticket=ticket)
-            case "cancel":
-                hosted.cancel(owner, *args)
-                reply(None)
-            case "settle":
-                reply(hosted.settle(*args, owner=owner))
-            case "restore" | "task_done" | "qsize" | "empty" | "full" | "shutdown" | "statistics":
-                reply(getattr(hosted, method)(*args))
-            case "maxsize":
-                reply(hosted.maxsize)
-            case _:
-                raise AttributeError(f"a queue has no operation {method!r}")
+    def _cancel(self, ticket: Hashable, *, owner: Hashable) -> None:
+        self._hosted.cancel(owner, ticket)
+
+    def _move(self, delivery_id: int, target: str, data: Data, *, owner: Hashable) -> object:
+        try:
+            return self._hosted.move(delivery_id, self._find(target), _own(data), owner=owner)
+        except QueueShutDown as exc:
+            return exc
 
 
-def _own(frames: list[Data]) -> list[Data]:
-    # A frame that is a view would keep the whole message alive that it came in. Only large frames
-    # are views, and where one is alone in its message there is nothing else to keep.
-    return frames
+def _own(data: Data) -> Data:
+    """A frame that may be kept as long as its item lives.
+
+    A large one is a view of the message that it came in. Where it is the most of it, keeping the
+    message costs less than a copy; where it is not, it would keep what others have settled.
+    """
+    if isinstance(data, bytes):
+        return data
+    view = memoryview(data)
+    return view if 2 * view.nbytes > memoryview(view.obj).nbytes else bytes(view)

@@ -3,22 +3,89 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from multiprocessing import managers, parent_process
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing import managers
+from typing import TYPE_CHECKING, Any
 
+from ._ending import EarlyStop, stop_with_parent, stopped_by_signals
 from ._errors import AioManagerError, ConfigurationError
+from ._faces import STOCK_METHODS
 from ._keys import require_strong, resolve
-from ._listening import Address, describe
+from ._listening import Address, describe, raise_descriptor_limit
 from ._reactor import logger
-from ._server import STOCK_METHODS, HostRegistry, HostSettings, QueueServer
+from ._server import QueueServer
+from ._settings import HostRegistry, HostSettings, check_queues
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
-QueueProxy = managers.MakeProxyType("QueueProxy", STOCK_METHODS)  # type: ignore[attr-defined]
+
+class QueueProxy(managers.BaseProxy):
+    """The methods and attributes of `queue.Queue`, over a connection to the host."""
+
+    _exposed_ = STOCK_METHODS
+
+    if TYPE_CHECKING:
+        # Typeshed knows no result.
+        def _callmethod(self, methodname: str, args: Any = (), kwds: Any = ...) -> Any: ...
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+        """As `queue.Queue.put`."""
+        self._callmethod("put", (item, block, timeout))
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """As `queue.Queue.get`."""
+        return self._callmethod("get", (block, timeout))
+
+    def put_nowait(self, item: object) -> None:
+        """As `queue.Queue.put_nowait`."""
+        self._callmethod("put_nowait", (item,))
+
+    def get_nowait(self) -> Any:
+        """As `queue.Queue.get_nowait`."""
+        return self._callmethod("get_nowait")
+
+    def task_done(self) -> None:
+        """As `queue.Queue.task_done`, for items that were got."""
+        self._callmethod("task_done")
+
+    def join(self) -> None:
+        """As `queue.Queue.join`."""
+        self._callmethod("join")
+
+    def qsize(self) -> int:
+        """As `queue.Queue.qsize`."""
+        return int(self._callmethod("qsize"))
+
+    def empty(self) -> bool:
+        """As `queue.Queue.empty`."""
+        return bool(self._callmethod("empty"))
+
+    def full(self) -> bool:
+        """As `queue.Queue.full`."""
+        return bool(self._callmethod("full"))
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """As `queue.Queue.shutdown` of Python 3.13, on every Python. Older clients get
+        `queue.Full` and `queue.Empty` where newer ones get `queue.ShutDown`."""
+        self._callmethod("shutdown", (immediate,))
+
+    @property
+    def maxsize(self) -> int:
+        """How many items may wait, 0 for any number."""
+        return int(self._callmethod("__getattribute__", ("maxsize",)))
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the queue was shut down."""
+        return bool(self._callmethod("__getattribute__", ("is_shutdown",)))
+
+    @property
+    def unfinished_tasks(self) -> int:
+        """Items that `join` waits for."""
+        return int(self._callmethod("__getattribute__", ("unfinished_tasks",)))
 
 
 class QueueManager(managers.BaseManager):
@@ -34,9 +101,15 @@ class QueueManager(managers.BaseManager):
         queues: the name of each queue and its maxsize, 0 for unbounded.
         lease_timeout: seconds after which an item that a live client of ours has received and not
             settled goes to somebody else; None, the default, for never.
+        dead_after: seconds that a TCP connection may be dead without a word before its client
+            counts as gone.
         handshake_timeout: seconds for a new connection to authenticate.
+        message_limit: bytes of the largest message; a client that announces a longer one is cut
+            off. None for 4 GiB.
+        allow_shutdown: whether a client may shut the host down.
         allow_short_key: accept an authkey of less than 16 bytes.
         ctx: a multiprocessing context or the name of a start method, for `start`.
+        shutdown_timeout: seconds for the process of `start` to end before it is terminated.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -44,33 +117,47 @@ class QueueManager(managers.BaseManager):
 
     _Server = QueueServer
 
+    if TYPE_CHECKING:
+        # Typeshed leaves these out.
+        _registry: Any
+        _address: Any
+        _authkey: bytes
+        _serializer: str
+        _state: Any
+
+        def _create(self, typeid: str, /) -> tuple[managers.Token, tuple[str, ...]]: ...
+
     def __init__(
         self,
-        address: Address | None = None,
+        address: Address | os.PathLike[str] | None = None,
         authkey: bytes | str | None = None,
         *,
         queues: Mapping[str, int] | None = None,
         lease_timeout: float | None = None,
+        dead_after: float = 25.0,
         handshake_timeout: float = 10.0,
+        message_limit: int | None = None,
+        allow_shutdown: bool = True,
         allow_short_key: bool = False,
         ctx: Any = None,
         shutdown_timeout: float = 5.0,
     ) -> None:
         key = resolve(authkey)
-        if authkey is not None and not allow_short_key:
+        if not allow_short_key:
             require_strong(key)
-        if isinstance(ctx, str):
-            import multiprocessing
-
-            ctx = multiprocessing.get_context(ctx)
-        super().__init__(
-            os.fspath(address) if isinstance(address, os.PathLike) else address, key, ctx=ctx
-        )
-        self._shutdown_timeout = shutdown_timeout
         settings = HostSettings(
             queues=check_queues(queues or {}),
             lease_timeout=lease_timeout,
+            dead_after=dead_after,
             handshake_timeout=handshake_timeout,
+            allow_shutdown=allow_shutdown,
+            **({} if message_limit is None else {"message_limit": message_limit}),
+        )
+        super().__init__(
+            os.fspath(address) if isinstance(address, os.PathLike) else address,
+            key,
+            ctx=multiprocessing.get_context(ctx) if isinstance(ctx, str) else ctx,
+            shutdown_timeout=shutdown_timeout,
         )
         types = dict(self._registry)
         for name in settings.queues:
@@ -81,14 +168,20 @@ class QueueManager(managers.BaseManager):
         self._registry = HostRegistry(types, settings)
 
     def get_server(self) -> QueueServer:
-        """Return the server object, which listens already and serves in `serve_forever`."""
+        """Return the server object, which listens already and serves in `serve_forever`.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        if self._state.value != self._state.INITIAL:
+            raise multiprocessing.ProcessError("this manager is started, connected or shut down")
         _warn_if_exposed(self._address)
-        server = QueueServer(self._registry, self._address, self._authkey, "pickle")
+        server = QueueServer(self._registry, self._address, self._authkey)
         self._address = server.address
         return server
 
     def start(
-        self, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
+        self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
     ) -> None:
         """Serve in a child process, under any start method. It ends with `shutdown`, with this
         manager, and with this process, also where that is killed.
@@ -100,26 +193,32 @@ class QueueManager(managers.BaseManager):
         super().start(initializer, initargs)
         if isinstance(self._address, AioManagerError):
             error, self._address = self._address, None
-            self._process.join()
+            self.shutdown()  # nothing is running, and nothing can be started any more
             raise error
 
     def serve_forever(self) -> None:
-        """Serve in this process, until SIGINT, SIGTERM or a client's `shutdown`; then let replies
-        out, remove the socket's file and return.
+        """Serve in this process, until SIGINT, SIGTERM or a client's `shutdown`; then let calls
+        under way finish, remove the socket's file and return.
 
         Called on another than the main thread, it leaves the signals alone.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
         """
-        server = self.get_server()
-        logger.info("serving on %s", describe(server.address))
-        with stopped_by_signals(server):
+        with contextlib.ExitStack() as stack:
+            stop = EarlyStop()
+            stack.enter_context(stopped_by_signals(stop))
+            server = self.get_server()
+            stack.callback(server.close)
+            stop.attach(server.stop)
             server.serve_forever()
 
-    def get_queue(self, name: str) -> Any:
-        """A blocking proxy of the queue, for this process: what a client gets from a registered
+    def get_queue(self, name: str) -> QueueProxy:
+        """A blocking proxy of a queue, for this process: what a client gets from a registered
         name."""
         if name not in self._registry:
             raise ConfigurationError(f"no queue {name!r} here; there is: {sorted(self._registry)}")
-        token, exposed = self._create(name)
+        token, _ = self._create(name)
         return QueueProxy(token, self._serializer, manager=self, authkey=self._authkey)
 
     @classmethod
@@ -131,68 +230,40 @@ class QueueManager(managers.BaseManager):
         serializer: str,
         writer: Any,
         initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initargs: Iterable[Any] = (),
     ) -> None:
         """The child process of `start`."""
         # Ctrl-C reaches the whole group of processes; the one that started the host ends it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if initializer is not None:
-            initializer(*initargs)
-        try:
-            server = QueueServer(registry, address, authkey, serializer)
-        except AioManagerError as exc:
-            writer.send(exc)
+        # A fork of a process with an event loop would wake that loop with its own signals.
+        signal.set_wakeup_fd(-1)
+        raise_descriptor_limit()
+        with contextlib.ExitStack() as stack:
+            stop = EarlyStop()
+            stack.enter_context(stopped_by_signals(stop))
+            if initializer is not None:
+                initializer(*initargs)
+            try:
+                server = QueueServer(registry, address, authkey, serializer)
+            except AioManagerError as exc:
+                writer.send(exc)
+                writer.close()
+                return
+            stack.callback(server.close)
+            # Objects here may hold proxies of others and of queues here, which take this key.
+            multiprocessing.current_process().authkey = authkey
+            writer.send(server.address)
             writer.close()
-            return
-        writer.send(server.address)
-        writer.close()
-        threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
-        with stopped_by_signals(server):
+            stop_with_parent(server.reactor, server.stop)
+            stop.attach(server.stop)
             server.serve_forever()
 
 
-def _stop_with_parent(server: QueueServer) -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        server.stop()
-
-
-@contextlib.contextmanager
-def stopped_by_signals(server: QueueServer) -> Iterator[None]:
-    """Let SIGINT (unless it is ignored) and SIGTERM end the server while in the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            previous[number] = signal.signal(number, lambda *_: server.stop())
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
-    """The queues to host, as a dict; refuses names and sizes that cannot work."""
-    for name, maxsize in queues.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ConfigurationError(
-                f"{name!r} cannot name a queue: clients call it as a method, so it must be an "
-                "identifier"
-            )
-        if not isinstance(maxsize, int):
-            raise ConfigurationError(f"the maxsize of {name!r} is {maxsize!r}; give an int")
-    return dict(queues)
-
-
 def _warn_if_exposed(address: Any) -> None:
-    if isinstance(address, tuple) and not str(address[0]).startswith(_LOOPBACK):
+    if isinstance(address, (tuple, list)) and not str(address[0]).startswith(_LOOPBACK):
         logger.warning(
             "%s can be reached from other machines. The authkey keeps strangers out and nothing "
             "else: what travels is neither encrypted nor signed, and whoever has the key runs code "
             "in this host. Use it inside a private network or a tunnel.",
-            describe(address),
+            describe((address[0], address[1])),
         )

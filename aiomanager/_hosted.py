@@ -147,9 +147,9 @@ class HostedQueue:
             self._wait(self._putters, parked, timeout)
         else:
             self._append(frames)
-            reply(len(frames))
             if self._getters:
                 self._move()
+            reply(len(frames))
 
     def restore(self, data: Data, attempt: int) -> None:
         """Undo a take: the item is again the first to be received, and no longer taken."""
@@ -175,7 +175,13 @@ class HostedQueue:
         was cancelled; `QueueShutDown` where no item can come any more. Without `lease` the items
         are the receiver's at once.
         """
-        self._wait(self._getters, Parked(owner, ticket, reply, max(1, count), lease), timeout)
+        count = max(1, count)
+        if self._getters or not self._backlog.anything():
+            self._wait(self._getters, Parked(owner, ticket, reply, count, lease), timeout)
+        else:
+            self._hand_out(reply, owner, count, lease)
+            if self._putters or self.is_shutdown:
+                self._move()
 
     def settle(self, settlements: Iterable[Settlement], *, owner: Hashable = None) -> list[bool]:
         """End leases; for each, whether it was still the owner's.
@@ -302,7 +308,7 @@ class HostedQueue:
                 break
             parked = next(iter(self._getters))
             self._leave(parked, self._getters)
-            self._hand_out(parked)
+            self._hand_out(parked.reply, parked.owner, parked.count, parked.lease)
         # While something is leased or delayed it may still come back, so receivers wait for it.
         if self._dropping or (self.is_shutdown and not self._backlog and not self._leases):
             self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
@@ -331,22 +337,23 @@ class HostedQueue:
         self._backlog.append(frames)
         self._puts += len(frames)
 
-    def _hand_out(self, parked: Parked) -> None:
-        items = self._backlog.take(parked.count)
+    def _hand_out(self, reply: Reply, owner: Hashable, count: int, lease: bool) -> None:
+        items = self._backlog.take(count)
         for item in items:
             item.attempt += 1
-        if parked.lease:
-            ids = self._leases.grant(parked.owner, items)
+            self._redeliveries += item.attempt > 1
+        self._deliveries += len(items)
+        if lease:
+            ids = self._leases.grant(owner, items)
         else:
             ids = [0] * len(items)
             self._taken += len(items)
-        if parked.reply([(i, item.attempt, item.data) for i, item in zip(ids, items, strict=True)]):
-            self._deliveries += len(items)
-            self._redeliveries += sum(item.attempt > 1 for item in items)
-        elif parked.lease:
-            # The receiver is gone and has seen nothing of this.
+        if reply([(i, item.attempt, item.data) for i, item in zip(ids, items, strict=True)]):
+            return
+        # The receiver is gone and has seen nothing of this.
+        if lease:
             for delivery_id in ids:
-                self._settle(parked.owner, delivery_id, "return", 0.0)
+                self._settle(owner, delivery_id, "return", 0.0)
         else:
             self._taken -= len(items)
             for item in items:

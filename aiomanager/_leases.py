@@ -28,7 +28,7 @@ class Leases:
         self._timeout = timeout
         self._on_expired = on_expired
         # Ids of one run of a host mean nothing to the next: a late settlement must not match.
-        self._ids = itertools.count(random.getrandbits(48) << 14)  # noqa: S311  # no secret
+        self._ids = itertools.count(random.getrandbits(48) << 14)  # no secret
         self._owned: dict[Hashable, dict[int, Item]] = {}  # by owner, oldest first
         self._count = 0
         self._timer: Timer | None = None

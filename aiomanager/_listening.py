@@ -1,4 +1,4 @@
-"""The listening socket of a host: bound so that no second host and no other user gets in its way."""
+"""A host's listening socket, bound so that no second host and no other user gets in its way."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import socket
 import stat
 import sys
 from multiprocessing import connection
+from pathlib import Path
+from typing import Any
 
 from ._errors import ConfigurationError
 
@@ -19,21 +21,42 @@ Address = tuple[str, int] | str
 BACKLOG = 1024
 
 
-def listen(address: Address | None) -> tuple[socket.socket, Address]:
-    """Bind and listen; return the socket and the address as clients write it.
+class Listener:
+    """A socket that listens, and its file where it has one.
+
+    Args:
+        address: a (host, port) pair, a path, or None for a private address.
+
+    Attributes:
+        address: where clients find it.
 
     Raises:
         ConfigurationError: the address is taken by a live host, is a path to something that is no
             socket, or cannot be bound.
     """
-    if address is None:
-        if sys.platform == "win32":
-            address = ("127.0.0.1", 0)
+
+    def __init__(self, address: Address | None) -> None:
+        self._file: tuple[Path, os.stat_result] | None = None
+        if address is None:
+            address = _private_address()
+        if isinstance(address, str):
+            self.sock = _listen_unix(address)
+            self.address: Address = address
+            if not _is_abstract(address):
+                self._file = (Path(address), Path(address).stat())
         else:
-            address = connection.arbitrary_address("AF_UNIX")  # in a folder of this user's only
-    if isinstance(address, str):
-        return _listen_unix(address), address
-    return _listen_tcp(*address)
+            self.sock = _listen_tcp(*_pair(address))
+            self.address = self.sock.getsockname()[:2]
+
+    def close(self) -> None:
+        """Listen no more and remove the file, unless another host has put its own there."""
+        self.sock.close()
+        file, self._file = self._file, None
+        if file is not None:
+            path, made = file
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.stat(), made):
+                    path.unlink()
 
 
 def describe(address: Address) -> str:
@@ -44,23 +67,69 @@ def describe(address: Address) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-def unlink(address: Address) -> None:
-    """Remove the socket's file, where it has one."""
-    if isinstance(address, str):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address)
+def configure(sock: socket.socket, dead_after: float) -> None:
+    """Make a TCP connection answer at once, and find out when its peer is gone without a word.
+
+    Args:
+        dead_after: seconds without a sign of life.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # The first probe after two fifths of the time, then three; and as long for what was sent and
+    # not acknowledged. Not every platform has every option.
+    options = [
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", max(1, round(dead_after * 0.4))),
+        (socket.IPPROTO_TCP, "TCP_KEEPALIVE", max(1, round(dead_after * 0.4))),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", max(1, round(dead_after * 0.2))),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", max(1, round(dead_after * 1000))),
+    ]
+    for level, name, value in options:
+        if hasattr(socket, name):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, getattr(socket, name), value)
 
 
-def _listen_tcp(host: str, port: int) -> tuple[socket.socket, Address]:
+def raise_descriptor_limit() -> None:
+    """Let this process have as many descriptors as it may: a host has one for each connection."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _private_address() -> Address:
+    if sys.platform == "win32":
+        return ("127.0.0.1", 0)
+    arbitrary_address: Any = connection.arbitrary_address  # type: ignore[attr-defined]
+    return str(arbitrary_address("AF_UNIX"))  # in a folder of this user's only
+
+
+def _pair(address: object) -> tuple[str, int]:
+    match address:
+        case (str(host), int(port)):
+            return host, port
+    raise ConfigurationError(f"cannot listen on {address!r}: give a (host, port) pair or a path")
+
+
+def _listen_tcp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as exc:
         hint = ""
         if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
             hint = "; another program listens there, so stop it or choose another port (0: any)"
         raise ConfigurationError(f"cannot listen on {describe((host, port))}: {exc}{hint}") from exc
-    return sock, sock.getsockname()[:2]
+
+
+def _is_abstract(path: str) -> bool:
+    return path.startswith("\0")  # a name that is in no file system, on Linux
 
 
 def _listen_unix(path: str) -> socket.socket:
@@ -68,27 +137,28 @@ def _listen_unix(path: str) -> socket.socket:
         raise ConfigurationError(
             f"{path!r} is not an address that a host can listen on here; use a (host, port) pair"
         )
-    _clear_stale(path)
+    if not _is_abstract(path):
+        _clear_stale(path)
     sock = socket.socket(socket.AF_UNIX)
     # The file must never be there with another mode, not even for a moment. The mask is the whole
     # process's, which at this point of a host's life has nothing else to create.
     mask = os.umask(0o177)
     try:
         sock.bind(path)
-    except OSError as exc:
+        sock.listen(BACKLOG)
+    except (OSError, ValueError) as exc:
         sock.close()
         raise ConfigurationError(f"cannot listen on {describe(path)}: {exc}") from exc
     finally:
         os.umask(mask)
-    sock.listen(BACKLOG)
     return sock
 
 
 def _clear_stale(path: str) -> None:
     """Remove the socket that a killed host left behind; refuse whatever else is there."""
     try:
-        mode = os.stat(path).st_mode
-    except OSError:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
         return
     if not stat.S_ISSOCK(mode):
         raise ConfigurationError(f"{path} is there and is no socket; choose another path")
@@ -97,7 +167,7 @@ def _clear_stale(path: str) -> None:
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
-            unlink(path)
+            Path(path).unlink(missing_ok=True)
             return
         except OSError as exc:
             raise ConfigurationError(f"{path} is there and cannot be tried: {exc}") from exc

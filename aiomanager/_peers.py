@@ -7,20 +7,23 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 
 from ._errors import AuthenticationError
 from ._reactor import Reactor, logger
 from ._wire import (
     HANDSHAKE_LIMIT,
     Buffer,
-    Handshake,
     MessageReader,
     MessageTooLarge,
     pack,
     server_handshake,
 )
 
-READ_SIZE = 256 * 1024
+# What one read may bring. The memory for it is allocated each time, which for more than this costs
+# several times as much as the read itself.
+READ_SIZE = 64 * 1024
 # A peer that lets this much pile up unread is not read from until it has taken it.
 OUTBOX_LIMIT = 4 * 1024**2
 PARTS_PER_WRITE = 64  # well below the smallest IOV_MAX
@@ -51,7 +54,6 @@ class Peer:
         on_lost: Callable[[Peer], None],
     ) -> None:
         self.closed = False
-        self.accepted = False  # has sent the `accept_connection` of the manager protocol
         self._reactor = reactor
         self._sock = sock
         self._message_limit = message_limit
@@ -61,23 +63,47 @@ class Peer:
         self._reader = MessageReader(HANDSHAKE_LIMIT)
         self._outbox: deque[memoryview] = deque()
         self._unsent = 0
-        self._handshake: Handshake | None = server_handshake(authkey)
+        self._undelivered: Callable[[], None] | None = None
+        self._handshake = server_handshake(authkey)
+        self._receive: Callable[[Buffer], None] = self._shake
         self._deadline = reactor.call_at(reactor.time() + handshake_timeout, self._too_slow)
         self._watched = 0
         self._watch()
-        self._shake(next(self._handshake))
+        self._send_step(next(self._handshake))
 
-    def send(self, parts: Sequence[Buffer]) -> bool:
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was sent to the peer is out of this process."""
+        return not self._outbox
+
+    def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
         """Send a message, as far as the socket takes it now, the rest later.
 
-        Returns False where the peer is known to be gone.
+        Returns False where the peer is known to be gone. Where it goes before it has been sent
+        everything, `undelivered` is called.
         """
         if self.closed:
             return False
-        for part in pack(parts):
+        packed = pack(parts)
+        if len(packed) == 1 and not self._outbox:
+            # Nearly every message is small and goes at once.
+            part = packed[0]
+            try:
+                sent = self._sock.send(part)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self.close()
+                return False
+            if sent == len(part):
+                return True
+            packed = [memoryview(part)[sent:]]
+        for part in packed:
             if len(part):
                 self._outbox.append(memoryview(part))
                 self._unsent += len(part)
+        if undelivered is not None:
+            self._undelivered = undelivered
         self._write()
         return not self.closed
 
@@ -104,18 +130,14 @@ class Peer:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
-        self._reactor.call_soon(lambda: self._on_lost(self))
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything that was sent to the peer is out of this process."""
-        return not self._outbox
-
-    @property
-    def authenticated(self) -> bool:
-        return self._handshake is None
+        self._reactor.call_soon(self._lost)
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _lost(self) -> None:
+        if self._undelivered is not None:
+            self._undelivered()
+        self._on_lost(self)
 
     def _watch(self) -> None:
         events = 0 if self._unsent > OUTBOX_LIMIT else selectors.EVENT_READ
@@ -128,75 +150,69 @@ class Peer:
     def _ready(self, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             self._write()
-        if events & selectors.EVENT_READ and not self.closed:
-            self._read()
-
-    def _read(self) -> None:
+        if self.closed or not events & selectors.EVENT_READ:
+            return
         try:
             data = self._sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
-        if not data:
+        if data:
+            self._take_in(data)
+        else:
             self.close()
-            return
+
+    def _take_in(self, data: bytes) -> None:
         self._reader.feed(data)
         try:
             while not self.closed and (message := self._reader.next()) is not None:
-                self._received(message)
+                self._receive(message)
         except (AuthenticationError, MessageTooLarge) as exc:
-            logger.warning("a peer was refused: %s", exc)
+            self._reactor.warn("a peer was refused: %s", exc)
+            self.close()
+        except Exception:
+            # Nobody else must suffer from it, and this one must not wait for a reply for ever.
+            logger.exception("a message could not be handled; its connection is closed")
             self.close()
 
-    def _received(self, message: Buffer) -> None:
-        if self._handshake is None:
-            self._on_message(self, message)
-            return
+    def _shake(self, message: Buffer) -> None:
         try:
-            self._shake(self._handshake.send(message))
+            self._send_step(self._handshake.send(message))
         except StopIteration:
-            self._finish_handshake()
+            self._deadline.cancel()
+            self._reader.limit = self._message_limit
+            self._receive = partial(self._on_message, self)
+            self._on_authenticated(self)
 
-    def _shake(self, step: bytes | None) -> None:
-        handshake = self._handshake
-        assert handshake is not None
-        try:
-            while step is not None:
-                self.send([step])
-                step = next(handshake)
-        except StopIteration:
-            self._finish_handshake()
-
-    def _finish_handshake(self) -> None:
-        self._handshake = None
-        self._deadline.cancel()
-        self._reader.limit = self._message_limit
-        self._on_authenticated(self)
+    def _send_step(self, step: bytes | None) -> None:
+        while step is not None:
+            self.send([step])
+            step = next(self._handshake)
 
     def _too_slow(self) -> None:
-        logger.warning("a peer was refused: it did not authenticate in time")
+        self._reactor.warn("a peer was refused: it did not authenticate in time")
         self.close()
 
     def _write(self) -> None:
         try:
             while self._outbox:
-                self._sent(self._send_some())
+                self._forget(self._send_some())
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
             self.close()
             return
+        if not self._outbox:
+            self._undelivered = None
         self._watch()
 
     def _send_some(self) -> int:
         if hasattr(self._sock, "sendmsg"):
-            return self._sock.sendmsg(
-                [self._outbox[i] for i in range(min(len(self._outbox), PARTS_PER_WRITE))]
-            )
+            return self._sock.sendmsg(list(islice(self._outbox, PARTS_PER_WRITE)))
         return self._sock.send(self._outbox[0])  # Windows has no sendmsg
 
-    def _sent(self, count: int) -> None:
+    def _forget(self, count: int) -> None:
         self._unsent -= count
         while count:
             part = self._outbox[0]

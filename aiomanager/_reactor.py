@@ -19,17 +19,28 @@ from collections.abc import Callable
 
 logger = logging.getLogger("aiomanager.host")
 
+# What a stranger can cause as often as he likes is logged this often, and then counted only.
+WARNINGS = 10
+WARNINGS_PERIOD = 10.0  # seconds
+
+# So many cancelled times may lie in the heap for nothing, or as many as there are others.
+CANCELLED = 64
+
 
 class ReactorTimer:
     """A call at a time, until it is cancelled."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("_on_cancel", "callback")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], on_cancel: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
+        self._on_cancel = on_cancel
 
     def cancel(self) -> None:
-        self.callback = None
+        """Let the call not happen; after it has, nothing."""
+        if self.callback is not None:
+            self.callback = None
+            self._on_cancel()
 
 
 class Reactor:
@@ -38,12 +49,15 @@ class Reactor:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, ReactorTimer]] = []
+        self._cancelled = 0
         self._numbers = itertools.count()
         self._calls: deque[Callable[[], None]] = deque()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         self._stopping = False
+        self._warned_since = 0.0
+        self._warned = 0
         self.watch(self._wake_receiver, selectors.EVENT_READ, self._woken)
 
     def time(self) -> float:
@@ -51,7 +65,8 @@ class Reactor:
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> ReactorTimer:
-        timer = ReactorTimer(callback)
+        """Call back once it is that time."""
+        timer = ReactorTimer(callback, self._timer_cancelled)
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
@@ -71,8 +86,20 @@ class Reactor:
             self._selector.register(sock, events, callback)
 
     def unwatch(self, sock: socket.socket) -> None:
+        """Call back no more; a socket that is not watched may be given."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
+
+    def warn(self, message: str, *args: object) -> None:
+        """Log a warning whose cause is a peer's, so that no peer can fill the log."""
+        now = self.time()
+        if now >= self._warned_since + WARNINGS_PERIOD:
+            if self._warned > WARNINGS:
+                logger.warning("%d more warnings were left out", self._warned - WARNINGS)
+            self._warned_since, self._warned = now, 0
+        self._warned += 1
+        if self._warned <= WARNINGS:
+            logger.warning(message, *args)
 
     def stop(self) -> None:
         """Let `run` return after the callbacks that are under way."""
@@ -80,32 +107,50 @@ class Reactor:
 
     def run(self) -> None:
         """Serve until `stop`."""
+        pause = self._fire()
         while not self._stopping:
-            for key, events in self._selector.select(self._pause()):
-                self._guard(lambda key=key, events=events: key.data(events))
+            for key, events in self._selector.select(pause):
+                try:
+                    key.data(events)
+                except Exception:
+                    # One bad peer must not end the host for all the others.
+                    logger.exception("a callback of the host failed; the host goes on")
             while self._calls:
                 self._guard(self._calls.popleft())
-            self._fire()
+            pause = self._fire()
 
     def close(self) -> None:
+        """Release the selector; `call_soon` is ignored from then on."""
         self._selector.close()
         self._wake_receiver.close()
         self._wake_sender.close()
 
-    def _pause(self) -> float | None:
+    # -- inside -------------------------------------------------------------------------------
+
+    def _fire(self) -> float | None:
+        """Call what is due; return the seconds until there is something to do again."""
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is None:
+                self._cancelled -= 1
+            else:
+                self._guard(callback)
         if self._calls:
             return 0
-        return max(0.0, self._timers[0][0] - self.time()) if self._timers else None
+        return self._timers[0][0] - now if self._timers else None
 
-    def _fire(self) -> None:
-        now = self.time()
-        while self._timers and self._timers[0][0] <= now:
-            callback = heapq.heappop(self._timers)[2].callback
-            if callback is not None:
-                self._guard(callback)
+    def _timer_cancelled(self) -> None:
+        # Most times here are deadlines, which are nearly always cancelled: they must not pile up
+        # until they are due.
+        self._cancelled += 1
+        if self._cancelled > max(CANCELLED, len(self._timers) // 2):
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def _guard(self, callback: Callable[[], None]) -> None:
-        # One bad peer must not end the host for all the others.
         try:
             callback()
         except Exception:

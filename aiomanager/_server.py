@@ -6,196 +6,171 @@ connections instead of one for each.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import pickle
 import selectors
 import socket
 import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import partial
-from multiprocessing import managers, process
+from multiprocessing import current_process, managers
 from traceback import format_exc
 from typing import Any
 
-from ._faces import STOCK_METHODS, Answer, OwnFace, StockFace, item_of
-from ._frames import Frame, encode
+from ._clients import Client, Clients
+from ._ending import stopped_by_signals
+from ._faces import PUTS, STOCK_METHODS, Answer, OwnFace, Send, StockFace, with_frame
 from ._hosted import HostedQueue
-from ._listening import Address, listen, unlink
+from ._listening import Address, Listener, configure, describe
 from ._peers import Peer
+from ._plain import NotPlainError, encode_any, encode_plain, load_plain
 from ._reactor import Reactor, logger
-from ._wire import MESSAGE_LIMIT, Buffer, dump, load
+from ._settings import HostSettings
+from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump
 from ._workers import Request, Worker
 
-# The id of a hosted queue in the manager protocol is its name, so that it is the same after a
-# restart of the host, and a client sees by it that the host is one of ours.
-QUEUE_PREFIX = "aiomanager-queue:"
-# A client of ours says who it is in the name that the protocol gives to each connection.
-CLIENT_PREFIX = "aiomanager-client:"
-
 # Requests longer than this are unpickled on a thread of their connection's own, unless they are
-# from a client of ours, whose requests hold nothing but plain data.
+# from a client of ours, whose large items travel beside the pickle.
 INLINE_LIMIT = 64 * 1024
-# How long the answers of a client that is gone are kept for its return, in seconds.
-ANSWERS_KEPT = 600.0
 ACCEPTS_PER_TURN = 64
+ACCEPT_PAUSE = 0.1  # seconds until accepting is tried again after it failed
+STOP_POLL = 0.01
 
 
-@dataclass(frozen=True)
-class HostSettings:
-    """What a host is told beside its address and its key.
+class QueueServer(managers.Server):
+    """A server of hosted queues and of whatever else is registered.
 
-    Attributes:
-        queues: the name of each queue and its maxsize, 0 for unbounded.
-        lease_timeout: seconds until a delivery that is not settled goes to somebody else although
-            its receiver is alive; None for never.
-        handshake_timeout: seconds for a new connection to authenticate.
-        message_limit: bytes of the largest message.
-        unauthenticated_limit: connections that have not authenticated yet; with one more, the
-            oldest of them is cut.
-        grace: seconds for a stopping host to let replies out.
+    Once stopped it cannot serve again.
+
+    Args:
+        registry: the registered types; a `HostRegistry` brings the settings too.
+        address: a (host, port) pair, the path of a unix socket, or None for a private one.
+        authkey: what clients must know.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
     """
 
-    queues: Mapping[str, int] = field(default_factory=dict)
-    lease_timeout: float | None = None
-    handshake_timeout: float = 10.0
-    message_limit: int = MESSAGE_LIMIT
-    unauthenticated_limit: int = 1024
-    grace: float = 1.0
-
-
-class HostRegistry(dict[str, Any]):
-    """What `BaseManager` hands to its server: the registered types, and here also the settings."""
-
-    def __init__(self, types: Mapping[str, Any], settings: HostSettings) -> None:
-        super().__init__(types)
-        self.settings = settings
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return HostRegistry, (dict(self), self.settings)
-
-
-class _NotPlain(Exception):
-    """A pickle names classes or functions, so that loading it may run a user's code."""
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise _NotPlain
-
-
-@dataclass
-class _Client:
-    """What the host remembers of a client of ours: its connection, and for each channel the last
-    numbered request with its answer, given again where the request is repeated."""
-
-    peer: Peer | None = None
-    answers: dict[Any, tuple[int, Answer | None]] = field(default_factory=dict)
-
-
-class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its attributes
-    """A server of hosted queues and of whatever else is registered."""
+    # The functions that `_function` may run; the others are for `_answered` alone.
+    public = ["create", "get_methods", "debug_info", "number_of_objects", "incref", "decref"]  # noqa: RUF012
 
     def __init__(
-        self, registry: Mapping[str, Any], address: Address | None, authkey: bytes, serializer: str
+        self,
+        registry: Mapping[str, Any],
+        address: Address | None,
+        authkey: bytes,
+        serializer: str = "pickle",
     ) -> None:
-        settings = getattr(registry, "settings", None) or HostSettings()
-        self.registry = registry
-        self.authkey = process.AuthenticationString(authkey)
-        self.settings: HostSettings = settings
+        self._listener = Listener(address)
+        self.address = self._listener.address
+        self.registry = dict(registry)
+        self.authkey = bytes(authkey)
+        self.settings: HostSettings = getattr(registry, "settings", None) or HostSettings()
         self.reactor = Reactor()
         self.queues = {
-            QUEUE_PREFIX + name: HostedQueue(
-                self.reactor, maxsize, lease_timeout=settings.lease_timeout
+            name: HostedQueue(
+                self.reactor, maxsize, lease_timeout=self.settings.lease_timeout, name=name
             )
-            for name, maxsize in settings.queues.items()
+            for name, maxsize in self.settings.queues.items()
         }
-        self.id_to_obj: dict[str, Any] = {"0": (None, ())}
-        self.id_to_refcount: dict[str, int] = {}
+        self._stock = {QUEUE_PREFIX + name: StockFace(q) for name, q in self.queues.items()}
+        self._own = {QUEUE_PREFIX + name: OwnFace(q, self._find) for name, q in self.queues.items()}
+        # What the standard library's methods work on. Queues are there in name only, for proxies
+        # of queues that are stored in other objects.
+        placeholder: Any = (None, STOCK_METHODS, None)
+        self.id_to_obj = {"0": placeholder, **dict.fromkeys(self._stock, placeholder)}
+        self.id_to_refcount = dict.fromkeys(self._stock, 1)
         self.id_to_local_proxy_obj: dict[str, Any] = {}
         self.mutex = threading.Lock()
         self.stop_event = threading.Event()
-        self._listener, self.address = listen(address)
         self._peers: dict[Peer, Worker | None] = {}
         self._newcomers: dict[Peer, None] = {}  # not authenticated yet, oldest first
-        self._clients: dict[str, _Client] = {}
-        self._client_of: dict[Peer, str] = {}
+        self._clients = Clients(self.reactor)
+        self._client_of: dict[Peer, tuple[str, Client]] = {}
+        self._at_workers = 0  # requests that threads are working on
+        self._stopping = False
 
     # -- life ---------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
-        """Serve until `stop`, then let replies out, close everything and return."""
-        process.current_process()._manager_server = self  # type: ignore[attr-defined]
-        self._listener.setblocking(False)
-        self.reactor.watch(self._listener, selectors.EVENT_READ, self._accept)
+        """Serve until `stop`, or SIGINT or SIGTERM where this is the main thread; then let calls
+        under way finish, close everything and return."""
+        current_process()._manager_server = self  # type: ignore[attr-defined]
+        logger.info("serving on %s", describe(self._listener.address))
+        self._listener.sock.setblocking(False)
+        self.reactor.watch(self._listener.sock, selectors.EVENT_READ, self._accept)
         try:
-            self.reactor.run()
+            with stopped_by_signals(self.stop):
+                self.reactor.run()
         finally:
-            self._close()
+            self.close()
 
     def stop(self) -> None:
         """End `serve_forever`; callable from any thread and from a signal handler."""
         self.reactor.call_soon(self._stop)
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Cut all connections and remove the socket's file."""
         if self.stop_event.is_set():
             return
         self.stop_event.set()
-        self._close_listener()
-        deadline = time.monotonic() + self.settings.grace
-
-        def when_idle() -> None:
-            if all(peer.idle for peer in self._peers) or time.monotonic() > deadline:
-                self.reactor.stop()
-            else:
-                self.reactor.call_at(time.monotonic() + 0.01, when_idle)
-
-        when_idle()
-
-    def _close_listener(self) -> None:
-        self.reactor.unwatch(self._listener)
-        self._listener.close()
-        unlink(self.address)
-
-    def _close(self) -> None:
-        self.stop_event.set()
-        self._close_listener()
+        self._stop_listening()
         for peer, worker in list(self._peers.items()):
             peer.close()
             if worker is not None:
                 worker.end()
+        self._peers.clear()
         self.reactor.close()
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._stop_listening()
+        for name, hosted in self.queues.items():
+            if hosted.unfinished:
+                logger.warning("queue %r ends with %d items unfinished", name, hosted.unfinished)
+        self._stop_when_idle(self.reactor.time() + self.settings.grace)
+
+    def _stop_listening(self) -> None:
+        self.reactor.unwatch(self._listener.sock)
+        self._listener.close()
+
+    def _stop_when_idle(self, deadline: float) -> None:
+        now = self.reactor.time()
+        idle = not self._at_workers and all(peer.idle for peer in self._peers)
+        if idle or now >= deadline:
+            self.reactor.stop()
+        else:
+            self.reactor.call_at(now + STOP_POLL, lambda: self._stop_when_idle(deadline))
 
     # -- connections --------------------------------------------------------------------------
 
     def _accept(self, events: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = self._listener.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
                 # Out of descriptors: what is there goes on, and newcomers wait in the backlog
                 # until something has closed. Trying again at once would only burn the processor.
-                logger.warning("cannot accept a connection, trying again in 0.1 s: %s", exc)
-                self.reactor.unwatch(self._listener)
-                self.reactor.call_at(self.reactor.time() + 0.1, self._accept_again)
+                self.reactor.warn("cannot accept a connection, trying again soon: %s", exc)
+                self._cut_oldest_newcomer()
+                self.reactor.unwatch(self._listener.sock)
+                self.reactor.call_at(self.reactor.time() + ACCEPT_PAUSE, self._accept_again)
                 return
             self._welcome(sock)
 
     def _accept_again(self) -> None:
-        if not self.stop_event.is_set():
-            self.reactor.watch(self._listener, selectors.EVENT_READ, self._accept)
+        if not self._stopping:
+            self.reactor.watch(self._listener.sock, selectors.EVENT_READ, self._accept)
 
     def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        configure(sock)
+        configure(sock, self.settings.dead_after)
         peer = Peer(
             self.reactor,
             sock,
-            authkey=bytes(self.authkey),
+            authkey=self.authkey,
             message_limit=self.settings.message_limit,
             handshake_timeout=self.settings.handshake_timeout,
             on_authenticated=lambda peer: self._newcomers.pop(peer, None),
@@ -205,9 +180,13 @@ class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its 
         self._peers[peer] = None
         self._newcomers[peer] = None
         if len(self._newcomers) > self.settings.unauthenticated_limit:
+            self._cut_oldest_newcomer()
+
+    def _cut_oldest_newcomer(self) -> None:
+        if self._newcomers:
             oldest = next(iter(self._newcomers))
             del self._newcomers[oldest]
-            logger.warning("too many connections that do not authenticate; the oldest was cut")
+            self.reactor.warn("a peer was refused: others wait, and it did not authenticate")
             oldest.close()
 
     def _lost(self, peer: Peer) -> None:
@@ -215,70 +194,48 @@ class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its 
         worker = self._peers.pop(peer, None)
         if worker is not None:
             worker.end()
-        for hosted in self.queues.values():
-            hosted.owner_lost(peer)
-        client_id = self._client_of.pop(peer, None)
-        client = self._clients.get(client_id) if client_id else None
+        for name, hosted in self.queues.items():
+            returned = hosted.owner_lost(peer)
+            if returned:
+                self.reactor.warn(
+                    "a client is gone; %d items of queue %r that it had not settled go to others",
+                    returned, name,
+                )  # fmt: skip
+        client_name, client = self._client_of.pop(peer, ("", None))
         if client is not None and client.peer is peer:
-            client.peer = None
-            self.reactor.call_at(
-                self.reactor.time() + ANSWERS_KEPT, lambda: self._forget(client_id, client)
-            )
-
-    def _forget(self, client_id: str | None, client: _Client) -> None:
-        if client.peer is None and self._clients.get(client_id or "") is client:
-            del self._clients[client_id or ""]
+            self._clients.left(client_name)
 
     # -- requests -----------------------------------------------------------------------------
 
     def _message(self, peer: Peer, message: Buffer) -> None:
+        known = self._client_of.get(peer)
         try:
-            if len(message) > INLINE_LIMIT and peer not in self._client_of:
-                raise _NotPlain
-            request = self._load(peer, message)
-        except _NotPlain:
+            if known is None and len(message) > INLINE_LIMIT:
+                raise NotPlainError
+            request = load_plain(message)
+            if len(request) == 5 and known is not None:
+                self._own_request(peer, known[1], *request)
+            else:
+                self._stock_request(peer, request, message)
+        except NotPlainError:
             self._to_worker(peer, message)
         except Exception:
-            self._answer(peer, ("#TRACEBACK", format_exc()))
-        else:
-            self._request(peer, request, message)
+            peer.send(dump(("#TRACEBACK", format_exc())))
 
-    def _load(self, peer: Peer, message: Buffer) -> tuple[Any, ...]:
-        if peer in self._client_of:
-            return load(message)  # type: ignore[no-any-return]
-        return _PlainUnpickler(io.BytesIO(message)).load()  # type: ignore[no-any-return]
-
-    def _request(self, peer: Peer, request: tuple[Any, ...], message: Buffer) -> None:
-        ident, method, args, kwds = request[:4]
-        if len(request) > 4:
-            self._own_request(peer, ident, method, args, kwds, request[4])
-        elif ident in self.queues:
-            if method in ("put", "put_nowait"):
-                args, kwds = _with_frame(method, args, kwds)
-            self._stock_request(peer, ident, method, args, kwds)
-        elif not peer.accepted and self._serve_function(peer, method, args):
-            pass
-        else:
+    def _stock_request(self, peer: Peer, request: tuple[Any, ...], message: Buffer) -> None:
+        ident, method, args, kwds = request
+        face = self._stock.get(ident)
+        if face is not None:
+            if method in PUTS:
+                args, kwds = with_frame(args, kwds, encode_plain)
+            face.call(peer, method, args, kwds)
+        elif ident is not None or not self._answered(peer, method, args):
             self._to_worker(peer, message)
-
-    def _stock_request(
-        self, peer: Peer, ident: str, method: str, args: tuple[Any, ...], kwds: dict[str, Any]
-    ) -> None:
-        try:
-            if method in self.fallback_mapping:
-                self._answer(peer, ("#RETURN", f"<hosted queue {ident[len(QUEUE_PREFIX) :]!r}>"))
-            else:
-                StockFace(self.queues[ident]).call(
-                    peer, method, args, kwds, partial(self._answer, peer)
-                )
-        except AttributeError:
-            self._answer(peer, ("#TRACEBACK", format_exc()))
-        except Exception as exc:
-            self._answer(peer, ("#ERROR", exc))
 
     def _own_request(
         self,
         peer: Peer,
+        client: Client,
         ident: str,
         method: str,
         args: tuple[Any, ...],
@@ -288,169 +245,123 @@ class QueueServer(managers.Server):  # type: ignore[misc]  # typeshed hides its 
         def send(answer: Answer) -> bool:
             return peer.send(dump((*answer, request_id)))
 
-        client = self._clients[self._client_of[peer]]
-        if "channel" in kwds:
-            # Numbered: run once, and give the same answer again to whoever repeats it.
-            channel, number = (ident, kwds["channel"]), kwds["number"]
-            known = client.answers.get(channel)
-            if known is not None and known[0] == number and known[1] is not None:
-                send(known[1])
-                return
-            client.answers[channel] = (number, None)
-            transmit = send
+        def run(send: Send) -> None:
+            try:
+                if method == "ping":
+                    send(("#RETURN", None))
+                    return
+                if ident not in self._own:
+                    raise KeyError(self._unknown(ident.removeprefix(QUEUE_PREFIX)))
+                self._own[ident].call(peer, request_id, method, args, send)
+            except Exception as exc:
+                send(("#ERROR", exc))
 
-            def send(answer: Answer) -> bool:
-                client.answers[channel] = (number, answer)
-                return transmit(answer)
-
+        if "channel" not in kwds:
+            run(send)
+            return
         try:
-            if ident not in self.queues:
-                raise KeyError(self._unknown(ident[len(QUEUE_PREFIX) :]))
-            if method == "move":
-                delivery_id, target, data = args
-                if QUEUE_PREFIX + target not in self.queues:
-                    raise KeyError(self._unknown(target))
-                moved = self.queues[ident].move(
-                    delivery_id, self.queues[QUEUE_PREFIX + target], data, owner=peer
-                )
-                send(("#RETURN", moved))
-            else:
-                OwnFace(self.queues[ident]).call(peer, request_id, method, args, send)
-        except Exception as exc:
+            client.once((ident, kwds["channel"]), kwds["number"], run, send)
+        except RuntimeError as exc:
             send(("#ERROR", exc))
 
-    def _answer(self, peer: Peer, answer: Answer) -> bool:
-        return peer.send(dump(answer))
+    def _find(self, name: str) -> HostedQueue:
+        if name not in self.queues:
+            raise KeyError(self._unknown(name))
+        return self.queues[name]
 
     def _unknown(self, name: str) -> str:
-        known = ", ".join(sorted(name for name in self.registry)) or "nothing"
+        known = ", ".join(sorted(self.registry)) or "nothing"
         return f"no queue or object is registered here as {name!r}; there is: {known}"
 
     # -- the functions of the server itself ---------------------------------------------------
 
-    def _serve_function(self, peer: Peer, method: str, args: tuple[Any, ...]) -> bool:
-        """Answer the functions that concern queues or the host; False for all others."""
-        ident = args[0] if args else None
-        answer: Any = None
+    def _answered(self, peer: Peer, method: str, args: tuple[Any, ...]) -> bool:
+        """Answer a function that concerns queues or the host; False for all others."""
+        first = args[0] if args else None
+        answer: Answer = ("#RETURN", None)
         match method:
             case "accept_connection":
-                peer.accepted = True
-                if isinstance(ident, str) and ident.startswith(CLIENT_PREFIX):
-                    self._introduce(peer, ident)
+                if isinstance(first, str) and first.startswith(CLIENT_PREFIX):
+                    self._introduce(peer, first)
             case "dummy":
                 pass
             case "queues":  # not of the standard library: by it a client knows a host of ours
-                answer = sorted(self.settings.queues)
-            case "create" if ident not in self.registry:
-                self._answer(peer, ("#ERROR", KeyError(self._unknown(str(ident)))))
-                return True
-            case "create" if QUEUE_PREFIX + str(ident) in self.queues:
-                answer = (QUEUE_PREFIX + str(ident), STOCK_METHODS)
-            case "incref" | "decref" if ident in self.queues:
+                answer = ("#RETURN", sorted(self.queues))
+            case "create" if first not in self.registry:
+                answer = ("#ERROR", KeyError(self._unknown(str(first))))
+            case "create" if first in self.queues:
+                answer = ("#RETURN", (f"{QUEUE_PREFIX}{first}", STOCK_METHODS))
+            case "incref" | "decref" if first in self._stock:
                 pass
+            case "shutdown" if self.settings.allow_shutdown:
+                self.stop()
             case "shutdown":
-                self._answer(peer, ("#RETURN", None))
-                self._stop()
-                return True
+                answer = ("#ERROR", PermissionError("this host is not shut down by its clients"))
             case _:
                 return False
-        self._answer(peer, ("#RETURN", answer))
+        peer.send(dump(answer))
         return True
 
-    def _introduce(self, peer: Peer, client_id: str) -> None:
+    def _introduce(self, peer: Peer, name: str) -> None:
         """A client of ours has connected. What an older connection of its left behind ends first:
         the client has given it up, even if this side has not heard of that yet."""
-        client = self._clients.setdefault(client_id, _Client())
+        client = self._clients.introduce(name)
         if client.peer is not None:
-            older = client.peer
+            older, client.peer = client.peer, None
             older.close()
             self._lost(older)
         client.peer = peer
-        self._client_of[peer] = client_id
+        self._client_of[peer] = (name, client)
 
     # -- objects other than queues ------------------------------------------------------------
 
     def _to_worker(self, peer: Peer, message: Buffer) -> None:
+        if peer.closed:
+            return
         worker = self._peers.get(peer)
         if worker is None:
-            if peer.closed:
-                return
-
-            def send(reply: Buffer) -> None:
-                self.reactor.call_soon(lambda: peer.send([reply]))
-
             try:
-                worker = Worker(
+                worker = self._peers[peer] = Worker(
                     f"aiomanager-objects-{len(self._peers)}",
-                    self._serve_objects,
-                    send,
+                    self.serve_client,
+                    lambda reply: self._from_worker(lambda: peer.send([reply])),
                     partial(self._divert, peer),
+                    lambda: self.reactor.call_soon(peer.close),
                 )
             except RuntimeError as exc:  # no thread to be had
-                self._answer(peer, ("#TRACEBACK", f"RuntimeError: the host is overloaded: {exc}"))
+                peer.send(dump(("#TRACEBACK", f"RuntimeError: the host is overloaded: {exc}")))
                 return
-            self._peers[peer] = worker
+        self._at_workers += 1
         worker.submit(message)
 
-    def _serve_objects(self, worker: Worker) -> None:
-        with contextlib.suppress(SystemExit):  # how serve_client ends
-            self.serve_client(worker)
+    def _from_worker(self, callback: Callable[[], object]) -> None:
+        """On a worker's thread, once for each request: what is to happen on the reactor's."""
+
+        def on_reactor() -> None:
+            self._at_workers -= 1
+            callback()
+
+        self.reactor.call_soon(on_reactor)
 
     def _divert(self, peer: Peer, request: Request) -> bool:
-        """On a worker's thread: what is for a queue, or for the server itself, goes back."""
+        """On a worker's thread: what is for a queue, or for the server itself, is not for it."""
         ident, method, args, kwds = request
-        if ident in self.queues:
-            if method in ("put", "put_nowait"):
-                args, kwds = _with_frame(method, args, kwds)
-            self.reactor.call_soon(lambda: self._stock_request(peer, ident, method, args, kwds))
-            return True
-        if ident is not None:
+        face = self._stock.get(ident)
+        if face is not None:
+            if method in PUTS:
+                args, kwds = with_frame(args, kwds, encode_any)
+            self._from_worker(lambda: face.call(peer, method, args, kwds))
+        elif ident is None:
+            reply = dump(self._function(method, args, kwds))
+            self._from_worker(lambda: peer.send(reply))
+        else:
             return False
-        self._run_function(peer, method, args, kwds)
         return True
 
-    def _run_function(
-        self, peer: Peer, method: str, args: tuple[Any, ...], kwds: dict[str, Any]
-    ) -> None:
-        answer: Answer
+    def _function(self, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Answer:
         try:
-            if method == "get_methods" and args and args[0].id in self.queues:
-                answer = ("#RETURN", STOCK_METHODS)
-            elif method in self.public:
-                answer = ("#RETURN", getattr(self, method)(None, *args, **kwds))
-            else:
+            if method not in self.public:
                 raise AttributeError(f"{method!r} is not a function of a manager's server")
+            return "#RETURN", getattr(self, method)(None, *args, **kwds)
         except Exception:
-            answer = ("#TRACEBACK", format_exc())
-        self.reactor.call_soon(lambda: self._answer(peer, answer))
-
-
-def _with_frame(
-    method: str, args: tuple[Any, ...], kwds: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A stock client's put with the item as a frame. Where the arguments do not fit, they stay as
-    they are, and the call itself will say what is wrong."""
-    try:
-        bound = item_of(method, args, kwds)
-    except TypeError:
-        return args, kwds
-    bound.arguments["item"] = Frame(encode(bound.arguments["item"]))
-    return bound.args, bound.kwargs
-
-
-def configure(sock: socket.socket) -> None:
-    """Make a TCP connection answer at once, and find out when its peer is gone without a word."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Together under 30 s: the first probe after 10 s of silence, then three of 5 s each; and as
-    # long for what was sent and not acknowledged. Not every platform has every option.
-    for name, value in (
-        ("TCP_KEEPIDLE", 10), ("TCP_KEEPALIVE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 25_000),
-    ):  # fmt: skip
-        option = getattr(socket, name, None)
-        if option is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            return "#TRACEBACK", format_exc()

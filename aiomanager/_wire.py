@@ -51,6 +51,8 @@ CLIENT_PREFIX = "aiomanager-client:"
 
 def pack(parts: Sequence[Buffer]) -> list[Buffer]:
     """Put the length before a message that is given in parts; small messages become one part."""
+    if len(parts) == 1 and len(parts[0]) < BULK_SIZE:
+        return [_SHORT.pack(len(parts[0])) + parts[0]]
     size = sum(map(len, parts))
     header = _SHORT.pack(size) if size <= _SHORT_MAX else _SHORT.pack(-1) + _LONG.pack(size)
     if size < BULK_SIZE:
@@ -91,6 +93,8 @@ class MessageReader:
     def next(self) -> Buffer | None:
         """Return the next complete message, or None where more has to be read first."""
         if self._body is None:
+            if not self._pending:
+                return None
             start, size = self._announced()
             if size < 0:
                 return None

@@ -25,8 +25,13 @@ class Worker:
 
     Args:
         serve: `Server.serve_client`.
-        send: passes a message to the reactor; callable from any thread.
-        divert: is shown each request; True where it was for a queue and has been passed on.
+        send: passes a reply to the reactor; callable from any thread.
+        divert: is shown each request; True where it was for a queue or the server itself, and has
+            been passed on.
+        on_end: called on the thread when it ends.
+
+    Raises:
+        RuntimeError: there is no thread to be had.
     """
 
     def __init__(
@@ -35,13 +40,15 @@ class Worker:
         serve: Callable[[Any], None],
         send: Callable[[Buffer], None],
         divert: Callable[[Request], bool],
+        on_end: Callable[[], None],
     ) -> None:
         self._messages: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
+        self._serve = serve
         self._send = send
         self._divert = divert
+        self._on_end = on_end
         # A call of a user's object may never return; it must not keep the host from ending.
-        self._thread = threading.Thread(target=serve, args=(self,), name=name, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, message: Buffer) -> None:
         """Run one request; callable from the reactor, returns at once."""
@@ -67,3 +74,11 @@ class Worker:
 
     def close(self) -> None:
         """For `serve_client`, which closes what it cannot send to."""
+
+    def _run(self) -> None:
+        try:
+            self._serve(self)
+        except SystemExit:
+            pass  # how `serve_client` ends
+        finally:
+            self._on_end()

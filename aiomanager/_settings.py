@@ -1,0 +1,74 @@
+"""What a host is told, and how `BaseManager` passes it on to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._errors import ConfigurationError
+from ._wire import MESSAGE_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSettings:
+    """What a host is told beside its address and its key. All times are seconds.
+
+    Attributes:
+        queues: the name of each queue and its maxsize, 0 for unbounded.
+        lease_timeout: how long a client of ours that is alive may keep an item without settling
+            it, before it goes to somebody else; None for any time.
+        dead_after: how long a TCP connection may be dead without a word before its client counts
+            as gone.
+        handshake_timeout: how long a new connection may take to authenticate.
+        unauthenticated_limit: connections that have not authenticated yet; with one more, the
+            oldest of them is cut.
+        message_limit: bytes of the largest message; a peer that announces a longer one is cut.
+        allow_shutdown: whether a client may shut the host down.
+        grace: how long a stopping host waits for calls under way and for replies to get out.
+    """
+
+    queues: Mapping[str, int] = field(default_factory=dict)
+    lease_timeout: float | None = None
+    dead_after: float = 25.0
+    handshake_timeout: float = 10.0
+    unauthenticated_limit: int = 1024
+    message_limit: int = MESSAGE_LIMIT
+    allow_shutdown: bool = True
+    grace: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        check_queues(self.queues)
+        for name in ("lease_timeout", "dead_after", "handshake_timeout", "message_limit"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise ConfigurationError(f"{name} is {value!r}; give a number above 0")
+
+
+def check_queues(queues: Mapping[Any, Any]) -> dict[str, int]:
+    """The queues to host, as a dict; refuses names and sizes that cannot work."""
+    for name, maxsize in queues.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ConfigurationError(
+                f"{name!r} cannot name a queue: clients call it as a method, so it must be an "
+                "identifier"
+            )
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+            raise ConfigurationError(f"the maxsize of {name!r} is {maxsize!r}; give an int")
+    return dict(queues)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class HostRegistry(dict[str, Any]):
+    """What `BaseManager` hands to its server: the registered types, and here also the settings."""
+
+    def __init__(self, types: Mapping[str, Any], settings: HostSettings) -> None:
+        super().__init__(types)
+        self.settings = settings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostRegistry, (dict(self), self.settings)
