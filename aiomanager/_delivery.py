@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from ._errors import AioManagerError, ConfigurationError, LeaseLostError, QueueShutDown
+from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
 from ._tasks import Slot
 from .engines.base import Action, Received
 
@@ -56,7 +56,8 @@ class Delivery(Generic[T]):
         self._item: Any = NO_SENTINEL
 
     def __repr__(self) -> str:
-        return f"<Delivery {self._received.delivery_id} attempt={self.attempt} {self._settled or 'open'}>"
+        state = self._settled or "open"
+        return f"<Delivery {self._received.delivery_id} attempt={self.attempt} {state}>"
 
     @property
     def item(self) -> T:
@@ -116,7 +117,12 @@ class Delivery(Generic[T]):
         Cancelled, the move goes on.
         """
         self._begin("move")
-        if not await self._queue.move(self._received, target, item):
+        try:
+            moved = await self._queue.move(self._received, target, item)
+        except Exception:
+            self._settled = None  # it was not moved, so there is something to settle still
+            raise
+        if not moved:
             raise _lost_lease()
 
     @property
@@ -170,20 +176,31 @@ class Deliveries(AsyncIterator[Delivery[T]]):
     def __init__(self, queue: Lessor[T], sentinel: object) -> None:
         self._queue = queue
         self._sentinel = sentinel
+        self._ended = False
 
     async def __anext__(self) -> Delivery[T]:
         """Wait for the next delivery. Cancelled, it has received nothing."""
+        if self._ended:
+            raise StopAsyncIteration
         try:
             delivery = await self._queue.receive_delivery()
         except QueueShutDown:
+            self._ended = True
             raise StopAsyncIteration from None
-        if self._sentinel is not NO_SENTINEL:
-            # What cannot be unpickled is no sentinel; whoever looks at the item meets the error.
-            with contextlib.suppress(AioManagerError):
-                if is_sentinel(delivery.item, self._sentinel):
-                    await delivery.ack()
-                    raise StopAsyncIteration
-        return delivery
+        if not self._is_sentinel(delivery):
+            return delivery
+        self._ended = True
+        with contextlib.suppress(LeaseLostError):  # it will end somebody else's iteration
+            await delivery.ack()
+        raise StopAsyncIteration
+
+    def _is_sentinel(self, delivery: Delivery[T]) -> bool:
+        if self._sentinel is NO_SENTINEL:
+            return False
+        try:
+            return is_sentinel(delivery.item, self._sentinel)
+        except DecodeError:
+            return False  # whoever looks at the item meets the error
 
 
 class Items(AsyncIterator[T]):
@@ -200,19 +217,29 @@ class Items(AsyncIterator[T]):
         nothing, and the item before is done all the same."""
         settling = self.done_soon()
         try:
-            self._current = await self._deliveries.__anext__()
+            delivery = await self._deliveries.__anext__()
         except StopAsyncIteration:
             if settling is not None:
                 await settling.wait()
             self._queue.forget_iteration(self)
             raise
-        if settling is not None and not await settling.wait():
-            logger.warning(
-                "an item took longer than its lease: it was handed out again, and may be "
-                "processed twice"
-            )
+        try:
+            if settling is not None and not await settling.wait():
+                logger.warning(
+                    "an item took longer than its lease: it was handed out again, and may be "
+                    "processed twice"
+                )
+            item = delivery.item
+        except DecodeError:
+            delivery.settle_soon("nack")
+            raise
+        except BaseException:
+            # Nobody has seen this one, and whoever asks again must not thereby ack it.
+            delivery.settle_soon("return")
+            raise
+        self._current = delivery
         self._queue.remember_iteration(self)
-        return self._current.item
+        return item
 
     def done_soon(self) -> Slot[bool] | None:
         """Mark the current item as done, if there is one that is not."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import anyio
 
-from ._errors import AioManagerError, ConnectionLostError
-from ._tasks import Slot, spawn
+from ._errors import ConnectionLostError
+from ._tasks import Batcher, Slot, spawn
 from .engines.base import QueueEngine, Received, Settlement
 
 # How many items one call to the host asks for at most.
 FETCH_ITEMS = 1024
+
+# How an item that was received goes back: after a nack; not looked at; or not looked at by the one
+# who had taken it already.
+Return = Literal["nack", "return", "restore"]
 
 
 class _Waiter:
@@ -23,13 +27,16 @@ class _Waiter:
     def __init__(self, inbox: Inbox, count: int, take: bool) -> None:
         self.count = count
         self.take = take
-        self.taken = False
-        self.queued = False  # waits in line, where it goes back if what it was given is lost
         self._inbox = inbox
-        self.slot: Slot[list[Received]] = Slot(self._discard)
+        self.slot: Slot[list[Received]] = Slot(self.discard)
 
-    def _discard(self, share: list[Received]) -> None:
-        self._inbox.hand_back(share, taken=self.taken)
+    def discard(self, share: Sequence[Received]) -> None:
+        """Give back what came although the one who waited has left."""
+        for received in share:
+            self._inbox.hand_back(received, "restore" if self.take else "return")
+
+
+Share = tuple[_Waiter, list[Received]]
 
 
 class Inbox:
@@ -41,6 +48,9 @@ class Inbox:
         self._engine = engine
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
         self._fetched: anyio.Event | None = None  # there while the fetcher runs
+        # Those who do not wait: what is there now, for all who ask now.
+        self._at_once: Batcher[_Waiter, list[Received]] = Batcher(self._fetch_now)
+        self._returns: Batcher[tuple[Received, Return, float], bool] = Batcher(self._send_back)
 
     async def receive(self, count: int, timeout: float | None, *, take: bool) -> list[Received]:
         """Wait for items, up to `timeout` seconds; an empty list where none came.
@@ -50,9 +60,7 @@ class Inbox:
         """
         waiter = _Waiter(self, count, take)
         if timeout is not None and timeout <= 0:
-            spawn(lambda: self._fetch_now(waiter))
-            return await waiter.slot.wait()
-        waiter.queued = True
+            return await self._at_once.submit(waiter, waiter.discard)
         self._waiters[waiter] = None
         self._start()
         try:
@@ -65,28 +73,19 @@ class Inbox:
                     self._engine.interrupt()
         return []
 
-    def hand_back(self, share: Sequence[Received], *, taken: bool) -> None:
-        """Give items that nobody has looked at to the queue again; does not wait for it."""
-
-        async def work() -> None:
-            # Where the host is gone they have returned with their leases, or are gone with it.
-            with contextlib.suppress(AioManagerError):
-                if taken:
-                    for received in share:
-                        await self._engine.restore(received)
-                else:
-                    await self._engine.settle(
-                        [(received.delivery_id, "return", 0.0) for received in share], "return"
-                    )
-
-        spawn(work)
+    def hand_back(self, received: Received, how: Return, delay: float = 0.0) -> Slot[bool]:
+        """Give an item to the queue again, before anything more is asked of it; the slot holds
+        whether it was still this process's to give."""
+        return self._returns.submit_soon((received, how, delay))
 
     async def drained(self) -> None:
-        """End the fetch that is under way, and wait for what it brings."""
+        """End the fetch that is under way, and wait until what it brought has gone back."""
         self._fail(ConnectionLostError("this manager is closed"))
         self._engine.interrupt()
         while self._fetched is not None:
             await self._fetched.wait()
+        await self._at_once.drained()
+        await self._returns.drained()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -98,10 +97,8 @@ class Inbox:
     async def _fetch(self) -> None:
         try:
             while self._waiters:
-                counts = (waiter.count for waiter in itertools.islice(self._waiters, FETCH_ITEMS))
                 try:
-                    received = await self._engine.receive(min(sum(counts), FETCH_ITEMS), None)
-                    await self._deliver(received)
+                    await self._fetch_for_waiters()
                 except Exception as exc:
                     self._fail(exc)
         finally:
@@ -109,55 +106,77 @@ class Inbox:
             if fetched is not None:
                 fetched.set()
 
-    async def _fetch_now(self, waiter: _Waiter) -> None:
-        try:
-            received = await self._engine.receive(waiter.count, 0)
-            if waiter.slot.abandoned:
-                waiter.slot.set(received)
-            elif waiter.take and received:
-                await self._take([(waiter, received)])
-            else:
-                waiter.slot.set(received)
-        except Exception as exc:
-            waiter.slot.fail(exc)
+    async def _fetch_for_waiters(self) -> None:
+        # What goes back comes before what was put after it.
+        await self._returns.drained()
+        counts = (waiter.count for waiter in itertools.islice(self._waiters, FETCH_ITEMS))
+        wanted = min(sum(counts), FETCH_ITEMS)
+        if not wanted:
+            return
+        rest = deque(await self._engine.receive(wanted, None))
+        shares: list[Share] = []
+        while rest and self._waiters:
+            waiter, _ = self._waiters.popitem(last=False)
+            shares.append((waiter, _cut(rest, waiter.count)))
+        for received in rest:
+            self.hand_back(received, "return")
+        lost: list[_Waiter] = []
+        for (waiter, share), mine in zip(shares, await self._owned(shares), strict=True):
+            if isinstance(mine, Exception):
+                waiter.slot.fail(mine)
+            elif mine or not share:
+                waiter.slot.set(mine)
+            elif not waiter.slot.abandoned:
+                lost.append(waiter)
+        for waiter in reversed(lost):
+            # What they were given is in somebody else's hands: they go on waiting, in their place.
+            self._waiters[waiter] = None
+            self._waiters.move_to_end(waiter, last=False)
+
+    async def _fetch_now(self, waiters: Sequence[_Waiter]) -> list[list[Received] | Exception]:
+        await self._returns.drained()
+        wanted = sum(waiter.count for waiter in waiters)
+        rest = deque(await self._engine.receive(wanted, 0))
+        return await self._owned([(waiter, _cut(rest, waiter.count)) for waiter in waiters])
 
     def _fail(self, error: Exception) -> None:
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
             waiter.slot.fail(error)
 
-    async def _deliver(self, received: Sequence[Received]) -> None:
-        rest = deque(received)
-        taking: list[tuple[_Waiter, list[Received]]] = []
-        while rest and self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            share = [rest.popleft() for _ in range(min(waiter.count, len(rest)))]
-            if waiter.take:
-                taking.append((waiter, share))
-            else:
-                waiter.slot.set(share)
-        if rest:
-            self.hand_back(rest, taken=False)
-        if taking:
-            await self._take(taking)
-
-    async def _take(self, taking: Sequence[tuple[_Waiter, list[Received]]]) -> None:
-        """Make leases the property of those who wait. Only what the host confirms is given to
+    async def _owned(self, shares: Iterable[Share]) -> list[list[Received] | Exception]:
+        """Make leases the property of those who take. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
         settlements: list[Settlement] = [
-            (received.delivery_id, "take", 0.0) for _, share in taking for received in share
+            (received.delivery_id, "take", 0.0)
+            for waiter, share in shares
+            if waiter.take
+            for received in share
         ]
         try:
-            kept = iter(await self._engine.settle(settlements, "take"))
+            kept = iter(await self._engine.settle(settlements, "take") if settlements else ())
         except Exception as exc:
-            for waiter, _ in taking:
-                waiter.slot.fail(exc)
-            return
-        for waiter, share in taking:
-            mine = [received for received in share if next(kept)]
-            if mine or not waiter.queued:
-                waiter.taken = True
-                waiter.slot.set(mine)
-            elif not waiter.slot.abandoned:
-                self._waiters[waiter] = None
-                self._waiters.move_to_end(waiter, last=False)
+            return [exc if waiter.take else share for waiter, share in shares]
+        return [
+            [received for received in share if next(kept)] if waiter.take else share
+            for waiter, share in shares
+        ]
+
+    async def _send_back(
+        self, returns: Sequence[tuple[Received, Return, float]]
+    ) -> list[bool | Exception]:
+        restored = [received for received, how, _ in returns if how == "restore"]
+        # The first to go is the first to be handed out again: keep the order in which they came.
+        for received in sorted(restored, key=lambda received: received.delivery_id):
+            await self._engine.restore(received)
+        settlements: list[Settlement] = [
+            (received.delivery_id, how, delay)
+            for received, how, delay in returns
+            if how != "restore"
+        ]
+        answers = iter(await self._engine.settle(settlements, "return") if settlements else ())
+        return [how == "restore" or next(answers) for _, how, _ in returns]
+
+
+def _cut(rest: deque[Received], count: int) -> list[Received]:
+    return [rest.popleft() for _ in range(min(count, len(rest)))]

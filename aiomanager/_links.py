@@ -35,12 +35,23 @@ class Link(ABC):
         """
 
     @abstractmethod
-    async def send(self, parts: Sequence[Buffer]) -> None:
-        """Send one message."""
+    def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
+        """A message as `send_now` and `send_rest` take it."""
 
     @abstractmethod
-    async def receive(self) -> Buffer:
-        """Wait for one message, however long it takes."""
+    def send_now(self, prepared: list[Buffer]) -> list[Buffer]:
+        """Send of one message what can be sent without waiting; return the rest.
+
+        Raises `ConnectionLostError`.
+        """
+
+    @abstractmethod
+    async def send_rest(self, rest: Sequence[Buffer]) -> None:
+        """Send what `send_now` has left, or would have."""
+
+    @abstractmethod
+    async def receive(self) -> list[Buffer]:
+        """Wait for messages, however long it takes, and return all that have come."""
 
     @abstractmethod
     def close(self) -> None:
@@ -147,11 +158,17 @@ class LinkPool:
 
     async def borrow(self) -> Link:
         """Take a link out, to own it for longer than one conversation."""
-        if self._closed:
-            raise ConnectionLostError("this manager is closed")
+        self._check_open()
         link = self._idle.pop() if self._idle else await self._open_link("aiomanager")
         self._used.add(link)
+        self._check_open(link)
         return link
+
+    def _check_open(self, link: Link | None = None) -> None:
+        if self._closed:
+            if link is not None:
+                self.drop(link)
+            raise ConnectionLostError("this manager is closed")
 
     async def function(self, name: str, *args: Any, **kwds: Any) -> Any:
         """Call a function of the manager's server itself, on a connection of its own, as the

@@ -22,7 +22,7 @@ from ._tasks import finish, spawn
 from ._threads import ThreadLane
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
-from .engines.memory import MemoryEngine, MemoryHost
+from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from .engines.stock import StockEngine
 
 logger = logging.getLogger("aiomanager")
@@ -82,10 +82,11 @@ class AsyncManager:
         self._address = None if isinstance(address, HostProcess) else address
         self._options = options
         self._memory_queues = memory_queues
-        self._memory: MemoryHost | None = None
+        self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
+        self._unwanted = False  # whoever wanted to connect has left
 
     @property
     def address(self) -> str:
@@ -106,6 +107,7 @@ class AsyncManager:
         try:
             await finish(self._begin, discard=lambda _: spawn(self._close))
         except BaseException:
+            self._unwanted = True
             if self._process is not None:
                 self._process.kill()
             raise
@@ -161,7 +163,7 @@ class AsyncManager:
             self._address = parse(await self._process.start())
         assert self._address is not None
         if self._address.kind == "memory":
-            self._memory = self._memory_host(self._address.value)
+            self._memory = MemoryClient(self._memory_host(self._address.value))
         else:
             self._prepare(self._address)
             await self._reach()
@@ -183,7 +185,7 @@ class AsyncManager:
 
     def _engine(self, name: str) -> QueueEngine:
         if self._memory is not None:
-            return MemoryEngine(self._memory, name, self)
+            return MemoryEngine(self._memory, name)
         if self._hosted is None or name not in self._hosted:
             return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
         return HostedEngine(self._session, QUEUE_PREFIX + name)
@@ -202,7 +204,7 @@ class AsyncManager:
                 self._hosted = await self._hosted_queues()
                 return
             except ConnectionLostError:
-                if anyio.current_time() >= deadline:
+                if self._unwanted or anyio.current_time() >= deadline:
                     raise
             await anyio.sleep(0.05)
 
@@ -226,17 +228,22 @@ class AsyncManager:
     async def _close(self) -> None:
         self._open = False
         with anyio.move_on_after(CLOSE_TIMEOUT) as scope:
-            for queue in self._queues.values():
-                try:
-                    await queue.aclose()
-                except AioManagerError as exc:
-                    logger.warning("closing %r: %s", queue, exc)
+            async with anyio.create_task_group() as group:
+                for queue in self._queues.values():
+                    group.start_soon(_close_queue, queue)
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
         if self._memory is not None:
-            self._memory.owner_lost(self)
+            self._memory.close()
         else:
             self._session.close()
             self._pool.close()
         if self._process is not None:
             await self._process.end()
+
+
+async def _close_queue(queue: AsyncQueue[Any]) -> None:
+    try:
+        await queue.aclose()
+    except AioManagerError as exc:
+        logger.warning("closing %r: %s", queue, exc)

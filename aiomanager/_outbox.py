@@ -42,7 +42,9 @@ class Outbox:
     async def put(self, frames: Sequence[bytes], timeout: float | None) -> None:
         """Put frames in order; raises `QueueFull` where not all found room in time."""
         deadline = None if timeout is None else anyio.current_time() + timeout
-        accepted = await self._batcher.submit(frames)
+        accepted = 0
+        if timeout == 0 or not self._waiting:  # else others came first
+            accepted = await self._batcher.submit(frames)
         if accepted < len(frames) and timeout != 0:
             accepted += await self._wait_for_room(frames[accepted:], deadline)
         if accepted < len(frames):
@@ -73,16 +75,14 @@ class Outbox:
         try:
             with anyio.move_on_after(_remaining(deadline)):
                 await blocked.at_host.wait()
-        finally:
             if not blocked.at_host.is_set():
-                self._blocked.remove(blocked)
-        if not blocked.at_host.is_set():
-            return 0
-        try:
+                return 0
             # From here on the host watches the time: it alone knows whether there was room.
             return await blocked.slot.wait()
         finally:
-            if not blocked.slot.filled:
+            if not blocked.at_host.is_set():
+                self._blocked.remove(blocked)
+            elif not blocked.slot.filled:
                 self._engine.interrupt_put()
 
     async def _wait_at_host(self) -> None:
@@ -104,6 +104,16 @@ class Outbox:
 
 def _remaining(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.001, deadline - anyio.current_time())
+
+
+def first_batch(frames: Sequence[bytes]) -> Sequence[bytes]:
+    """As many of the frames as one batch holds."""
+    size = 0
+    for end, frame in enumerate(frames[:BATCH_ITEMS], 1):
+        size += len(frame)
+        if size >= BATCH_BYTES:
+            return frames[:end]
+    return frames[:BATCH_ITEMS]
 
 
 def _size(entry: Sequence[bytes]) -> int:

@@ -13,7 +13,7 @@ from ._delivery import Deliveries, Delivery, Items
 from ._errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
-from ._outbox import BATCH_ITEMS, Outbox, full
+from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
 from ._tasks import Batcher, Slot, finish
 from .engines.base import Action, QueueEngine, Received, Settlement
 
@@ -104,12 +104,14 @@ class AsyncQueue(Generic[T]):
         frames = [encode(item) for item in items]
         timeout = _timeout(True, timeout)
         deadline = None if timeout is None else anyio.current_time() + timeout
-        for start in range(0, len(frames), BATCH_ITEMS):
+        start = 0
+        while batch := first_batch(frames[start : start + BATCH_ITEMS]):
             left = None if deadline is None else max(0.0, deadline - anyio.current_time())
             try:
-                await self._outbox.put(frames[start : start + BATCH_ITEMS], left)
+                await self._outbox.put(batch, left)
             except QueueFull as exc:
                 raise full(len(frames), start + exc.accepted) from None
+            start += len(batch)
 
     # -- getting ------------------------------------------------------------------------------
 
@@ -147,16 +149,12 @@ class AsyncQueue(Generic[T]):
                 items.append(received.load())
             except DecodeError:
                 # What stands before it is good; it will be met again by whoever asks next.
-                left = taken[position:]
-                await finish(lambda left=left: self._restore(left))  # type: ignore[misc]
+                for slot in [self._inbox.hand_back(left, "restore") for left in taken[position:]]:
+                    await slot.wait()
                 if not items:
                     raise
                 break
         return items
-
-    async def _restore(self, left: Sequence[Received]) -> None:
-        for received in reversed(left):
-            await self._engine.restore(received)
 
     # -- working ------------------------------------------------------------------------------
 
@@ -205,7 +203,7 @@ class AsyncQueue(Generic[T]):
 
     async def join(self) -> None:
         """Wait until every item that was put is done. Cancelled, it has changed nothing."""
-        await finish(self._engine.join)
+        await self._engine.join()
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -258,6 +256,8 @@ class AsyncQueue(Generic[T]):
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
+        if action in {"nack", "return"}:
+            return self._inbox.hand_back(received, action, delay)
         return self._settlements.submit_soon((received.delivery_id, action, delay))
 
     async def move(self, received: Received, target: AsyncQueue[Any], item: object) -> bool:
@@ -281,14 +281,9 @@ class AsyncQueue(Generic[T]):
         self._iterations.pop(anyio.get_current_task().id, None)
 
     async def _send_task_done(self, entries: Sequence[None]) -> Sequence[Exception | None]:
-        try:
-            await self._engine.task_done(len(entries))
-        except ValueError as exc:
-            if len(entries) == 1:
-                return [exc]
-            # Some of them were one too many; find out which.
-            return [(await self._send_task_done([entry]))[0] for entry in entries]
-        return [None] * len(entries)
+        done = await self._engine.task_done(len(entries))
+        too_many = ValueError("task_done() called too many times")
+        return [None] * done + [too_many] * (len(entries) - done)
 
 
 def _timeout(block: bool, timeout: float | None) -> float | None:

@@ -14,7 +14,9 @@ import itertools
 import logging
 import random
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -33,12 +35,20 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
 
-class _Attempt:
-    """An attempt to connect, for all who wait for it."""
+@dataclass(slots=True)
+class _Request:
+    """A request that has not been answered.
 
-    def __init__(self) -> None:
-        self.over = anyio.Event()
-        self.error: AioManagerError | None = None
+    Attributes:
+        waits: the answer may take any time.
+        asked: when it was asked, and when it was last sent.
+    """
+
+    parts: Sequence[Buffer]
+    waits: bool
+    asked: float
+    sent: float | None = None
+    slot: Slot[Any] = field(default_factory=Slot)
 
 
 class Session:
@@ -66,142 +76,75 @@ class Session:
         self._on_reconnect = on_reconnect
         self._name = CLIENT_PREFIX + uuid.uuid4().hex
         self._ids = itertools.count(1)
+        self._pending: dict[int, _Request] = {}  # in the order in which they were asked
         self._link: Link | None = None
-        self._attempt: _Attempt | None = None
+        self._running = False
         self._ever_connected = False
-        self._pending: dict[int, Slot[tuple[str, Any]]] = {}
-        self._sending: anyio.Lock | None = None
-        self._heard = 0  # messages from the host
         self._closed = False
+        self._heard = 0.0  # when the host last said something
+        self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
+        self._more = anyio.Event()
 
-    async def request(
+    def ask(
         self,
         ident: str,
         method: str,
         *args: Any,
         numbered: tuple[str, int] | None = None,
         waits: bool = False,
-        on_sent: Callable[[int], None] | None = None,
-    ) -> Any:
-        """Send a request and return the answer, across reconnections. To be run by a task that
-        no caller can cancel.
+    ) -> tuple[int, Slot[Any]]:
+        """Send a request; return its id, with which one that waits can be cancelled, and the slot
+        of its answer.
+
+        The slot fails with `ConnectionLostError` where the host is away for longer than
+        `reconnect`, with `QueueShutDown`, or with what the host answered.
 
         Args:
-            numbered: the channel and the number of a request that changes something.
+            numbered: the channel and the number of a request that changes something. The one
+                before in the channel must have been answered.
             waits: the answer may take any time; the host is asked now and then if it is there.
-            on_sent: is told the request's id, with which a waiting one can be cancelled.
-
-        Raises:
-            ConnectionLostError: the host was away for longer than `reconnect`.
-            QueueShutDown, RemoteError: what the host answered.
         """
-        lost: ConnectionLostError | None = None
-        deadline = anyio.current_time() + self._reconnect
-        while True:
-            try:
-                link = await self._linked()
-            except ConnectionLostError as exc:
-                if lost is None or self._closed:
-                    raise
-                raise lost from exc
-            try:
-                return _value(*await self._ask(link, ident, method, args, numbered, waits, on_sent))
-            except ConnectionLostError as exc:
-                self._broken(link, exc)
-                lost = exc
-                if anyio.current_time() > deadline and not waits:
-                    raise
+        request_id = next(self._ids)
+        kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
+        request = _Request(
+            dump((ident, method, args, kwds, request_id)), waits, anyio.current_time()
+        )
+        if self._closed:
+            request.slot.fail(ConnectionLostError("this manager is closed"))
+            return request_id, request.slot
+        self._pending[request_id] = request
+        if self._link is not None:
+            self._send(self._link, request)
+        elif not self._running:
+            self._running = True
+            spawn(self._run)
+        return request_id, request.slot
 
-    async def tell(self, ident: str, method: str, *args: Any) -> None:
-        """Ask for something whose outcome nobody needs, on the link that there is."""
-        link = self._link
-        if link is not None:
-            try:
-                await self._ask(link, ident, method, args, None, False, None)
-            except ConnectionLostError as exc:
-                self._broken(link, exc)
+    async def request(self, ident: str, method: str, *args: Any, **options: Any) -> Any:
+        """`ask`, and wait for the answer."""
+        return await self.ask(ident, method, *args, **options)[1].wait()
 
     def close(self) -> None:
         """Close the link; calls under way raise `ConnectionLostError`."""
         self._closed = True
         if self._link is not None:
             self._broken(self._link, ConnectionLostError("this manager is closed"))
+        self._fail(ConnectionLostError("this manager is closed"))
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- the life of a link -------------------------------------------------------------------
 
-    async def _ask(
-        self,
-        link: Link,
-        ident: str,
-        method: str,
-        args: tuple[Any, ...],
-        numbered: tuple[str, int] | None,
-        waits: bool,
-        on_sent: Callable[[int], None] | None,
-    ) -> tuple[str, Any]:
-        request_id = next(self._ids)
-        slot: Slot[tuple[str, Any]] = Slot()
-        self._pending[request_id] = slot
-        kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
+    async def _run(self) -> None:
+        """Connect and serve, as long as something waits for an answer."""
         try:
-            await self._send(link, dump((ident, method, args, kwds, request_id)))
-            if on_sent is not None:
-                on_sent(request_id)
-            if waits:
-                return await slot.wait()
-            with anyio.move_on_after(self._call_timeout):
-                return await slot.wait()
-            raise ConnectionLostError(
-                f"the host has not answered for {self._call_timeout} s", outcome_known=False
-            )
-        finally:
-            self._pending.pop(request_id, None)
-
-    async def _watch(self, link: Link) -> None:
-        """While calls wait at the host, make sure now and then that it is alive: a host that was
-        stopped, or cut off without a word, says nothing either."""
-        while self._link is link:
-            heard = self._heard
-            await anyio.sleep(self._call_timeout / 2)
-            if self._pending and self._heard == heard and self._link is link:
+            while self._pending and not self._closed:
                 try:
-                    await self._ask(link, "", "ping", (), None, False, None)
-                except ConnectionLostError as exc:
-                    self._broken(link, exc)
-
-    async def _send(self, link: Link, parts: Sequence[Buffer]) -> None:
-        if self._sending is None:
-            self._sending = anyio.Lock()
-        async with self._sending:
-            await link.send(parts)
-
-    async def _linked(self) -> Link:
-        """The link, made anew where it is gone; one task connects, and all others wait for it."""
-        while self._link is None:
-            if self._closed:
-                raise ConnectionLostError("this manager is closed")
-            if self._attempt is None:
-                self._attempt = _Attempt()
-                spawn(self._attempt_to_connect)
-            attempt = self._attempt
-            await attempt.over.wait()
-            if attempt.error is not None:
-                raise attempt.error
-        return self._link
-
-    async def _attempt_to_connect(self) -> None:
-        attempt = self._attempt
-        assert attempt is not None
-        try:
-            link = await self._connect()
-        except AioManagerError as exc:
-            attempt.error = exc
-        else:
-            self._link = link
-            spawn(lambda: self._serve(link))
+                    link = await self._connect()
+                except AioManagerError as exc:
+                    self._fail(exc)
+                else:
+                    await self._serve(link)
         finally:
-            self._attempt = None
-            attempt.over.set()
+            self._running = False
 
     async def _connect(self) -> Link:
         pause = FIRST_PAUSE
@@ -210,7 +153,8 @@ class Session:
             try:
                 link = await self._open_link(self._name)
             except ConnectionLostError:
-                if self._closed or anyio.current_time() >= deadline:
+                left = deadline - anyio.current_time()
+                if self._closed or left <= 0:
                     raise
             else:
                 if self._ever_connected:
@@ -220,49 +164,118 @@ class Session:
                 self._ever_connected = True
                 return link
             # Full jitter: clients that lost the same host do not all come back at once.
-            left = deadline - anyio.current_time()
             await anyio.sleep(min(left, random.uniform(0, pause)))  # noqa: S311 - no secret
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _serve(self, link: Link) -> None:
-        """Read from a link, and watch it, until it breaks."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._watch, link)
-            await self._read(link)
-            group.cancel_scope.cancel()
-
-    async def _read(self, link: Link) -> None:
+        """Send what waits, and read, watch and write until the link breaks."""
+        if self._closed:
+            link.close()
+            return
+        self._link = link
+        self._heard = anyio.current_time()
+        self._unsent.clear()
+        for request in list(self._pending.values()):
+            if self._link is link:
+                self._send(link, request)
         try:
-            while True:
-                kind, value, request_id = load(await link.receive())
-                self._heard += 1
-                slot = self._pending.pop(request_id, None)
-                if slot is not None:
-                    slot.set((kind, value))
-        except ConnectionLostError as exc:
-            self._broken(link, exc)
-        except Exception as exc:
-            self._broken(link, ConnectionLostError(f"the host sent no reply: {exc!r}"))
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, link)
+                group.start_soon(self._write, link)
+                await self._read(link)
+                group.cancel_scope.cancel()
         finally:
             link.close()
 
+    async def _read(self, link: Link) -> None:
+        while self._link is link:
+            try:
+                for message in await link.receive():
+                    self._received(*load(message))
+                self._heard = anyio.current_time()
+            except ConnectionLostError as exc:
+                self._broken(link, exc)
+            except Exception as exc:
+                self._broken(link, ConnectionLostError(f"the host sent no reply: {exc!r}"))
+
+    def _received(self, kind: str, value: Any, request_id: int) -> None:
+        request = self._pending.pop(request_id, None)
+        if request is None:
+            return
+        if kind == "#RETURN":
+            request.slot.set(value)
+        elif kind == "#SHUTDOWN":
+            request.slot.fail(QueueShutDown(value))
+        else:
+            request.slot.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
+
+    def _send(self, link: Link, request: _Request) -> None:
+        request.sent = anyio.current_time()
+        prepared = link.prepare(request.parts)
+        if self._unsent:
+            self._unsent.append(prepared)
+            return
+        try:
+            rest = link.send_now(prepared)
+        except ConnectionLostError as exc:
+            self._broken(link, exc)
+            return
+        if rest:
+            self._unsent.append(rest)
+            self._more.set()
+
+    async def _write(self, link: Link) -> None:
+        """Send what the link could not take at once."""
+        while self._link is link:
+            await self._more.wait()
+            self._more = anyio.Event()
+            while self._unsent and self._link is link:
+                try:
+                    await link.send_rest(self._unsent[0])
+                except ConnectionLostError as exc:
+                    self._broken(link, exc)
+                else:
+                    self._unsent.popleft()
+
+    async def _watch(self, link: Link) -> None:
+        """Notice a host that was stopped, or cut off without a word: it says nothing either."""
+        while self._link is link:
+            await anyio.sleep(self._call_timeout / 4)
+            now = anyio.current_time()
+            if any(
+                not request.waits and now - (request.sent or now) > self._call_timeout
+                for request in self._pending.values()
+            ):
+                error = f"the host has not answered for {self._call_timeout} s"
+                self._broken(link, ConnectionLostError(error, outcome_known=False))
+            elif self._pending and now - self._heard > self._call_timeout / 2:
+                self.ask("", "ping")
+
     def _broken(self, link: Link, error: ConnectionLostError) -> None:
+        """Give a link up. What was asked so long ago that the host's absence does not excuse it
+        fails, since it may be what breaks the links."""
         link.close()
         if self._link is not link:
             return
         self._link = None
         if not self._closed:
             logger.warning("%s", error)
+        now = anyio.current_time()
+        for request_id, request in list(self._pending.items()):
+            if not request.waits and now - request.asked > self._call_timeout + self._reconnect:
+                del self._pending[request_id]
+                request.slot.fail(error)
+
+    def _fail(self, error: AioManagerError) -> None:
         pending, self._pending = self._pending, {}
-        for slot in pending.values():
-            slot.fail(error)
-
-
-def _value(kind: str, value: Any) -> Any:
-    if kind == "#RETURN":
-        return value
-    if kind == "#SHUTDOWN":
-        raise QueueShutDown(value)
-    if isinstance(value, Exception):
-        raise value
-    raise RemoteError(str(value))
+        for request in pending.values():
+            if request.sent is None or not isinstance(error, ConnectionLostError):
+                request.slot.fail(error)
+            else:
+                request.slot.fail(
+                    ConnectionLostError(
+                        f"the host went away and did not come back within {self._reconnect} s; "
+                        f"whether the call has happened is unknown. {error}",
+                        outcome_known=False,
+                    )
+                )

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.lowlevel import current_token
 
 T = TypeVar("T")
@@ -43,17 +44,20 @@ async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
 class Slot(Generic[T]):
     """A place for one outcome, which one task waits for.
 
+    A future of the event loop's own, since it is made for every item: anyio's events cost several
+    times as much.
+
     Args:
         discard: is given a value whose waiter was cancelled at the very moment it came, or before.
     """
 
-    __slots__ = ("_discard", "_error", "_event", "_value", "abandoned", "filled")
+    __slots__ = ("_discard", "_error", "_value", "_wake", "abandoned", "filled")
 
-    def __init__(self, discard: Callable[[T], None] | None = None) -> None:
+    def __init__(self, discard: Callable[[T], object] | None = None) -> None:
         self.abandoned = False  # nobody waits any more
         self.filled = False
         self._discard = discard
-        self._event = anyio.Event()
+        self._wake: Callable[[], object] | None = None
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -62,7 +66,8 @@ class Slot(Generic[T]):
         self.filled = True
         if not self.abandoned:
             self._value = value
-            self._event.set()
+            if self._wake is not None:
+                self._wake()
         elif self._discard is not None:
             self._discard(value)
 
@@ -70,12 +75,16 @@ class Slot(Generic[T]):
         """Let the wait raise the error."""
         self.filled = True
         self._error = error
-        self._event.set()
+        if self._wake is not None:
+            self._wake()
 
     async def wait(self) -> T:
         """Wait for the outcome. Cancelled, it leaves at once; the work goes on."""
         try:
-            await self._event.wait()
+            if self.filled:
+                await anyio.lowlevel.checkpoint()
+            else:
+                await self._woken()
         except BaseException:
             self.abandoned = True
             if self.filled and self._error is None and self._discard is not None:
@@ -85,6 +94,27 @@ class Slot(Generic[T]):
             # One error may be given to many; its traceback must not grow with each of them.
             raise self._error.with_traceback(None)
         return self._value  # type: ignore[no-any-return]
+
+    async def _woken(self) -> None:
+        if _on_asyncio():
+            future = asyncio.get_running_loop().create_future()
+            self._wake = lambda: future.done() or future.set_result(None)
+            await future
+        else:
+            import trio
+
+            event = trio.Event()
+            self._wake = event.set
+            await event.wait()
+
+
+def _on_asyncio() -> bool:
+    """Whether this task is asyncio's. In trio's guest mode asyncio runs too, but no task of its
+    own at this moment."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 async def finish(work: Callable[[], Awaitable[T]], discard: Callable[[T], None] | None = None) -> T:

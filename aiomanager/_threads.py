@@ -39,6 +39,7 @@ class Blocking(Protocol):
 
     def send(self, parts: Sequence[Buffer]) -> None: ...
     def receive(self, timeout: float | None) -> Buffer: ...
+    def received(self) -> Buffer | None: ...
     def close(self) -> None: ...
 
 
@@ -74,6 +75,10 @@ class BlockingSocket:
             self._reader.feed(data)
         return message
 
+    def received(self) -> Buffer | None:
+        """A message that came together with the one before, if there is one."""
+        return self._reader.next()
+
     def close(self) -> None:
         # Closing alone would leave a thread that is in recv there.
         with contextlib.suppress(OSError):
@@ -95,6 +100,9 @@ class BlockingPipe:
         if timeout is not None and not self._connection.poll(timeout):
             raise TimeoutError
         return self._connection.recv_bytes()
+
+    def received(self) -> Buffer | None:
+        return None
 
     def close(self) -> None:
         self._connection.close()
@@ -121,11 +129,23 @@ class ThreadLink(Link):
         # One thread for the whole of it: a hop to a thread and back costs more than the call.
         return await self._in_thread(lambda: run_now(conversation, exchange))
 
-    async def send(self, parts: Sequence[Buffer]) -> None:
-        await self._in_thread(lambda: self._blocking.send(parts))
+    def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
+        return list(parts)
 
-    async def receive(self) -> Buffer:
-        return await self._in_thread(lambda: self._blocking.receive(None))
+    def send_now(self, prepared: list[Buffer]) -> list[Buffer]:
+        return prepared  # any send may block
+
+    async def send_rest(self, rest: Sequence[Buffer]) -> None:
+        await self._in_thread(lambda: self._blocking.send(rest))
+
+    async def receive(self) -> list[Buffer]:
+        return await self._in_thread(self._receive)
+
+    def _receive(self) -> list[Buffer]:
+        messages = [self._blocking.receive(None)]
+        while (message := self._blocking.received()) is not None:
+            messages.append(message)
+        return messages
 
     def close(self) -> None:
         self._blocking.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
+from .._errors import ConfigurationError
 from .._frames import decode
 
 Data = bytes | bytearray | memoryview
@@ -96,12 +97,12 @@ class QueueEngine(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    async def task_done(self, count: int) -> None:
-        """Count taken items as done. Raises ValueError where fewer were taken."""
+    async def task_done(self, count: int) -> int:
+        """Count taken items as done. Returns how many of them there were to count."""
 
     @abstractmethod
     async def join(self) -> None:
-        """Wait until every item is done."""
+        """Wait until every item is done. This one is run by its caller, who may leave."""
 
     @abstractmethod
     async def ask(self, what: Literal["qsize", "empty", "full", "maxsize"]) -> Any:
@@ -118,3 +119,21 @@ class QueueEngine(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Give back what this process holds for nobody."""
+
+
+async def count_done(count: int, count_at_once: Callable[[int], Awaitable[object]]) -> int:
+    """Count items as done where the host counts all that it is given or none (ValueError);
+    returns how many there were to count."""
+    counted, step = 0, count
+    while counted < count:
+        try:
+            await count_at_once(step)
+        except ConfigurationError:
+            raise  # a ValueError too
+        except ValueError:
+            if step == 1:
+                break
+            step = 1
+        else:
+            counted += step
+    return counted

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import anyio
 
 from .._errors import ConfigurationError
 from .._session import Session
-from .._tasks import spawn
+from .._tasks import finish
 from .._wire import bulky
-from .base import QueueEngine, Received, Settlement
+from .base import QueueEngine, Received, Settlement, count_done
 
 
 class _Waiting:
@@ -24,8 +24,9 @@ class _Waiting:
         self._unwanted = False
         self._request_id: int | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._under_way, self._unwanted, self._request_id = True, False, None
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._under_way = False
@@ -101,11 +102,16 @@ class HostedEngine(QueueEngine):
         moved: bool = await self._change("move", "move", delivery_id, target, bulky(frame))
         return moved
 
-    async def task_done(self, count: int) -> None:
-        await self._change("task_done", "task_done", count)
+    async def task_done(self, count: int) -> int:
+        return await count_done(count, lambda done: self._change("task_done", "task_done", done))
 
     async def join(self) -> None:
-        await self._request("join", waits=True)
+        with _Waiting(self._cancel) as waiting:
+            try:
+                await finish(lambda: self._request("join", waits=True, on_sent=waiting.sent))
+            except BaseException:
+                waiting.interrupt()
+                raise
 
     async def ask(self, what: str) -> Any:
         return await self._request(what)
@@ -122,15 +128,24 @@ class HostedEngine(QueueEngine):
 
     async def _change(self, channel: str, method: str, *args: Any, **options: Any) -> Any:
         # The host remembers one answer for each channel, so the next waits for the one before.
-        async with self._locks.setdefault(channel, anyio.Lock()):
+        async with self._locks.setdefault(channel, anyio.Lock(fast_acquire=True)):
             number = next(self._numbers)
             return await self._request(method, *args, numbered=(channel, number), **options)
 
     def _cancel(self, request_id: int) -> None:
-        spawn(lambda: self._session.tell(self._ident, "cancel", request_id))
+        self._session.ask(self._ident, "cancel", request_id)
 
-    async def _request(self, method: str, *args: Any, **options: Any) -> Any:
+    async def _request(
+        self,
+        method: str,
+        *args: Any,
+        on_sent: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> Any:
+        request_id, slot = self._session.ask(self._ident, method, *args, **options)
+        if on_sent is not None:
+            on_sent(request_id)
         try:
-            return await self._session.request(self._ident, method, *args, **options)
+            return await slot.wait()
         except KeyError as exc:
             raise ConfigurationError(exc.args[0]) from exc

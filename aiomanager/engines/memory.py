@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, ConnectionLostError
 from .._hosted import HostedQueue
 from .._tasks import Slot, spawn
-from .base import QueueEngine, Received, Settlement
+from .base import QueueEngine, Received, Settlement, count_done
+
+T = TypeVar("T")
 
 
 class LoopTimer:
@@ -41,79 +44,6 @@ class LoopTimers:
         return LoopTimer(when, callback)
 
 
-class MemoryEngine(QueueEngine):
-    """One client's view of a hosted queue in the same process.
-
-    Args:
-        owner: whose leases these are.
-    """
-
-    def __init__(self, memory: MemoryHost, name: str, owner: object) -> None:
-        self._memory = memory
-        self._hosted = memory.queue(name)
-        self._owner = owner
-        self._receiving: object = None
-        self._putting: object = None
-
-    async def put(
-        self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> tuple[int, Exception | None]:
-        slot: Slot[int] = Slot()
-        if timeout != 0:
-            self._putting = slot
-        self._hosted.put(frames, timeout, _reply(slot), owner=self._owner, ticket=slot)
-        return await slot.wait(), None
-
-    def interrupt_put(self) -> None:
-        self._hosted.cancel(self._owner, self._putting)
-
-    async def receive(self, count: int, timeout: float | None) -> list[Received]:
-        slot: Slot[list[tuple[int, int, bytes]]] = Slot()
-        if timeout != 0:
-            self._receiving = slot
-        self._hosted.receive(count, timeout, _reply(slot), owner=self._owner, ticket=slot)
-        return [Received(*delivery) for delivery in await slot.wait()]
-
-    def interrupt(self) -> None:
-        self._hosted.cancel(self._owner, self._receiving)
-
-    async def settle(
-        self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> list[bool]:
-        return self._hosted.settle(settlements, owner=self._owner)
-
-    async def restore(self, received: Received) -> None:
-        self._hosted.restore(bytes(received.data), received.attempt)
-
-    @property
-    def host(self) -> object:
-        return self._memory
-
-    async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
-        return self._hosted.move(delivery_id, self._memory.queue(target), frame, owner=self._owner)
-
-    async def task_done(self, count: int) -> None:
-        self._hosted.task_done(count)
-
-    async def join(self) -> None:
-        slot: Slot[bool] = Slot()
-        self._hosted.join(None, _reply(slot), owner=self._owner)
-        await slot.wait()
-
-    async def ask(self, what: str) -> Any:
-        value = getattr(self._hosted, what)
-        return value() if callable(value) else value
-
-    async def shutdown(self, immediate: bool) -> None:
-        self._hosted.shutdown(immediate)
-
-    async def statistics(self) -> dict[str, Any]:
-        return self._hosted.statistics()
-
-    async def aclose(self) -> None:
-        """Nothing is held here: what is not settled returns when the manager closes."""
-
-
 class MemoryHost:
     """The queues of one `memory://` address.
 
@@ -142,6 +72,128 @@ class MemoryHost:
     def owner_lost(self, owner: object) -> None:
         for hosted in self._queues.values():
             hosted.owner_lost(owner)
+
+
+class MemoryClient:
+    """One manager at a memory host: the owner of what it leases and waits for."""
+
+    def __init__(self, host: MemoryHost) -> None:
+        self._host: MemoryHost | None = host
+        self._waiting: set[Slot[Any]] = set()
+
+    @property
+    def host(self) -> MemoryHost:
+        if self._host is None:
+            raise _closed()
+        return self._host
+
+    async def answer(self, slot: Slot[T]) -> T:
+        """Wait for what the host answers."""
+        self._waiting.add(slot)
+        try:
+            return await slot.wait()
+        finally:
+            self._waiting.discard(slot)
+
+    def close(self) -> None:
+        """Leave; calls under way raise `ConnectionLostError`."""
+        if self._host is None:
+            return
+        host, self._host = self._host, None
+        for slot in self._waiting:
+            if not slot.filled:
+                slot.fail(_closed())
+        host.owner_lost(self)
+
+
+class MemoryEngine(QueueEngine):
+    """One client's view of a hosted queue in the same process."""
+
+    def __init__(self, client: MemoryClient, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._receiving: object = None
+        self._putting: object = None
+
+    @property
+    def _hosted(self) -> HostedQueue:
+        return self._client.host.queue(self._name)
+
+    async def put(
+        self, frames: Sequence[bytes], timeout: float | None, channel: str
+    ) -> tuple[int, Exception | None]:
+        slot: Slot[int] = Slot()
+        if timeout != 0:
+            self._putting = slot
+        self._hosted.put(frames, timeout, _reply(slot), owner=self._client, ticket=slot)
+        return await self._client.answer(slot), None
+
+    def interrupt_put(self) -> None:
+        self._cancel(self._putting)
+
+    async def receive(self, count: int, timeout: float | None) -> list[Received]:
+        slot: Slot[list[tuple[int, int, bytes]]] = Slot()
+        if timeout != 0:
+            self._receiving = slot
+        self._hosted.receive(count, timeout, _reply(slot), owner=self._client, ticket=slot)
+        return [Received(*delivery) for delivery in await self._client.answer(slot)]
+
+    def interrupt(self) -> None:
+        self._cancel(self._receiving)
+
+    async def settle(
+        self, settlements: Sequence[Settlement], channel: str = "settle"
+    ) -> list[bool]:
+        return self._hosted.settle(settlements, owner=self._client)
+
+    async def restore(self, received: Received) -> None:
+        self._hosted.restore(bytes(received.data), received.attempt)
+
+    @property
+    def host(self) -> object:
+        return self._client.host
+
+    async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
+        hosted = self._client.host.queue(target)
+        return self._hosted.move(delivery_id, hosted, frame, owner=self._client)
+
+    async def task_done(self, count: int) -> int:
+        async def count_at_once(done: int) -> None:
+            self._hosted.task_done(done)
+
+        return await count_done(count, count_at_once)
+
+    async def join(self) -> None:
+        slot: Slot[bool] = Slot()
+        self._hosted.join(None, _reply(slot), owner=self._client, ticket=slot)
+        try:
+            await self._client.answer(slot)
+        except BaseException:
+            self._cancel(slot)
+            raise
+
+    async def ask(self, what: str) -> Any:
+        value = getattr(self._hosted, what)
+        return value() if callable(value) else value
+
+    async def shutdown(self, immediate: bool) -> None:
+        self._hosted.shutdown(immediate)
+
+    async def statistics(self) -> dict[str, Any]:
+        return self._hosted.statistics()
+
+    async def aclose(self) -> None:
+        """Nothing is held here: what is not settled returns when the manager closes."""
+
+    def _cancel(self, ticket: object) -> None:
+        # Without a ticket nothing waits; after the end nothing does either.
+        if ticket is not None:
+            with contextlib.suppress(ConnectionLostError):
+                self._hosted.cancel(self._client, ticket)
+
+
+def _closed() -> ConnectionLostError:
+    return ConnectionLostError("this manager is closed")
 
 
 def _reply(slot: Slot[Any]) -> Callable[[Any], bool]:

@@ -9,6 +9,7 @@ the next in this process to ask; if nobody does, it goes back to the end of the 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import operator
@@ -18,20 +19,20 @@ from typing import Any, Literal
 
 import anyio
 
-from .._errors import (
-    ConfigurationError,
-    ConnectionLostError,
-    QueueShutDown,
-)
+from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
 from .._frames import Frame, decode
 from .._links import Conversation, LinkPool
 from .._replies import Expression, load_reply
-from .._tasks import spawn
+from .._tasks import Batcher, spawn
 from .._wire import Buffer, dump
 from .base import QueueEngine, Received, Settlement
 
-# How long an item that came for somebody who left is kept here before it goes back, in seconds.
+# How long an item that came for somebody who left is kept here before it goes back, in seconds,
+# and how long after that where the queue had no room for it.
 KEPT = 1.0
+KEPT_LONGER = 0.25
+# How long the end of a manager waits for room for such items, in seconds.
+LAST_WAIT = 4.0
 
 
 class StockReceived(Received):
@@ -67,7 +68,9 @@ class StockEngine(QueueEngine):
         # Handed back, by when they are due and in the order in which they came: a heap.
         self._kept: list[tuple[float, int, Received]] = []
         self._keeping = False
+        self._giving_back = anyio.Lock()
         self._put_unwanted = False
+        self._joins: Batcher[None, None] = Batcher(self._join)
 
     # -- putting ------------------------------------------------------------------------------
 
@@ -76,7 +79,8 @@ class StockEngine(QueueEngine):
     ) -> tuple[int, Exception | None]:
         deadline = None if timeout is None else anyio.current_time() + timeout
         accepted = 0
-        self._put_unwanted = False
+        if timeout != 0:
+            self._put_unwanted = False
         while True:
             seconds = self._slice_until(deadline)
             count, error = await self._put(frames[accepted:], seconds)
@@ -95,9 +99,11 @@ class StockEngine(QueueEngine):
 
         def conversation() -> Conversation[None]:
             nonlocal accepted
+            wait = seconds > 0
             for frame in frames:
-                _value((yield dump((ident, "put", (Frame(frame), seconds > 0, seconds), {}))))
+                _value((yield dump((ident, "put", (Frame(frame), wait, seconds), {}))))
                 accepted += 1
+                wait = False  # the slice is for all of them
 
         try:
             ident, _ = await self._found()
@@ -133,7 +139,8 @@ class StockEngine(QueueEngine):
             await self._run(conversation(), seconds)
         except queue.Empty:
             pass
-        except (QueueShutDown, ConnectionLostError):
+        except Exception:
+            # What came before belongs to somebody; the error will meet whoever asks next.
             if not replies:
                 raise
         return [self._hand_out(StockReceived(0, 0, reply)) for reply in replies]
@@ -189,49 +196,62 @@ class StockEngine(QueueEngine):
 
     async def _give_back_later(self) -> None:
         while self._kept:
-            await anyio.sleep(max(0.05, self._kept[0][0] + KEPT - anyio.current_time()))
-            overdue = anyio.current_time() - KEPT
-            while self._kept and self._kept[0][0] <= overdue:
-                received = heapq.heappop(self._kept)[2]
-                if not await self._give_back(received):
-                    self._keep(received, 0.0)
-                    break
+            overdue = self._kept[0][0] + KEPT
+            await anyio.sleep(max(KEPT_LONGER, overdue - anyio.current_time()))
+            async with self._giving_back:
+                while self._kept and self._kept[0][0] + KEPT <= anyio.current_time():
+                    if not await self._give_back(0.0):
+                        break
         self._keeping = False
 
-    async def _give_back(self, received: Received) -> bool:
-        """Put an item at the end of the queue again, as it came; False where that failed."""
-        ident, _ = await self._found()
-        item = Expression(operator.getitem, Frame(bytes(received.data)), 1)
+    async def _give_back(self, seconds: float) -> bool:
+        """Put the first of what is kept at the end of the queue again, as it came, waiting for
+        room up to `seconds`; False where that failed, and it is still kept."""
+        kept = heapq.heappop(self._kept)
+        item = Expression(operator.getitem, Frame(bytes(kept[-1].data)), 1)
         try:
-            await self._call(ident, "put", item, False)
+            ident, _ = await self._found()
+            await self._run(_call(ident, "put", item, seconds > 0, seconds), seconds)
         except Exception:
+            heapq.heappush(self._kept, kept)
             return False
-        await self._task_done_if_counted(1)  # for the get that brought it here
+        with contextlib.suppress(AioManagerError):
+            await self._task_done_if_counted(1)  # for the get that brought it here
         return True
 
     async def aclose(self) -> None:
         out, self._out = self._out, {}
         for received in out.values():
             self._keep(received, 0.0)
-        while self._kept:
-            if not await self._give_back(heapq.heappop(self._kept)[2]):
-                raise ConnectionLostError(
-                    f"{len(self._kept) + 1} items that nobody has received could not be given "
-                    "back to the queue, which is full or gone"
-                )
+        deadline = anyio.current_time() + LAST_WAIT
+        async with self._giving_back:
+            while self._kept:
+                left = self._slice_until(deadline)
+                if not await self._give_back(left) and not left:
+                    raise QueueFull(
+                        f"{len(self._kept)} items that were received for nobody cannot go back: "
+                        "the queue is full or gone"
+                    )
 
     # -- the rest -----------------------------------------------------------------------------
 
-    async def task_done(self, count: int) -> None:
+    async def task_done(self, count: int) -> int:
         ident, methods = await self._found()
         if "task_done" not in methods:
             raise ConfigurationError("this queue has no task_done(): it is not a joinable one")
+        done = 0
 
         def conversation() -> Conversation[None]:
+            nonlocal done
             for _ in range(count):
                 _value((yield dump((ident, "task_done", (), {}))))
+                done += 1
 
-        await self._run(conversation(), None)
+        try:
+            await self._run(conversation(), None)
+        except ValueError:
+            pass
+        return done
 
     async def _task_done_if_counted(self, count: int) -> None:
         _, methods = await self._found()
@@ -239,12 +259,16 @@ class StockEngine(QueueEngine):
             await self.task_done(count)
 
     async def join(self) -> None:
+        await self._joins.submit(None)
+
+    async def _join(self, joiners: Sequence[None]) -> Sequence[None]:
         # The standard library has no join with a timeout. It holds a thread at the host until all
-        # is done, but takes no item, so nothing is lost with it.
+        # is done, so there is one for all who wait; those who come later get one after it.
         ident, methods = await self._found()
         if "join" not in methods:
             raise ConfigurationError("this queue has no join(): it is not a joinable one")
         await self._pool.wait(_call(ident, "join"), None)
+        return joiners
 
     async def ask(self, what: Literal["qsize", "empty", "full", "maxsize"]) -> Any:
         ident, methods = await self._found()
@@ -268,7 +292,12 @@ class StockEngine(QueueEngine):
 
     async def _found(self) -> tuple[str, Sequence[str]]:
         if self._target is None:
-            self._target = await self._resolve()
+            ident, methods = await self._resolve()
+            if "put" not in methods or "get" not in methods:
+                raise ConfigurationError(
+                    "what is registered under this name is no queue: it has no put and get"
+                )
+            self._target = ident, methods
         return self._target
 
     async def _call(self, ident: str, method: str, *args: Any) -> Any:
