@@ -194,25 +194,41 @@ class _Consumer:
 
     async def _receive(self, handlers: TaskGroup) -> None:
         while True:
-            await self._free.acquire()
+            free = await self._acquire_free()
+            received: list[Delivery[Any]] = []
             try:
-                delivery = await self._queue.receive_delivery()
+                received = await self._queue.get_deliveries(free)
             except QueueShutDown:
-                self._free.release()
                 return
-            except BaseException:
-                self._free.release()
-                raise
-            if self._ends_at(delivery):
-                self._free.release()
+            finally:
+                for _ in range(free - len(received)):
+                    self._free.release()
+            while received:
+                delivery = received.pop(0)
+                if not self._ends_at(delivery):
+                    handlers.start_soon(self._handle, delivery)
+                    continue
+                # What stands behind the sentinel is for whoever comes after this call.
+                for _ in (delivery, *received):
+                    self._free.release()
+                while received:
+                    received.pop().settle_soon("return")
                 try:
                     if await self._may_end(delivery):
                         return
                 except BaseException:
                     delivery.settle_soon("nack")
                     raise
-            else:
-                handlers.start_soon(self._handle, delivery)
+
+    async def _acquire_free(self) -> int:
+        """Wait for a free handler, and take all that are free: what they are for comes in one
+        message from the host."""
+        await self._free.acquire()
+        free = 1
+        while self._free.value:
+            self._free.acquire_nowait()
+            free += 1
+        return free
 
     def _ends_at(self, delivery: Delivery[Any]) -> bool:
         try:
