@@ -165,8 +165,11 @@ def split(message: Buffer) -> tuple[Buffer, list[memoryview]]:
     if not message or message[0] != _BULK_MARK:
         return message, []
     view = memoryview(message).toreadonly()
-    _, count = _BULK.unpack_from(view)
-    lengths = struct.unpack_from(f"!{count + 1}Q", view, _BULK.size)
+    try:
+        _, count = _BULK.unpack_from(view)
+        lengths = struct.unpack_from(f"!{count + 1}Q", view, _BULK.size)
+    except struct.error as exc:
+        raise pickle.UnpicklingError(f"a message is too short for its parts: {exc}") from exc
     position = _BULK.size + _LONG.size * (count + 1)
     pieces: list[memoryview] = []
     for length in lengths:

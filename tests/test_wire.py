@@ -1,0 +1,378 @@
+"""Contract: the manager protocol, cut anywhere, and against the standard library's own functions.
+
+Nothing here opens a socket of ours: the protocol does no I/O, so the tests feed it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import multiprocessing
+import pickle
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiomanager import _wire
+from aiomanager._errors import AuthenticationError
+from aiomanager._wire import (
+    BULK_SIZE,
+    HANDSHAKE_LIMIT,
+    Handshake,
+    MessageReader,
+    MessageTooLarge,
+    bulky,
+    client_handshake,
+    dump,
+    load,
+    pack,
+    server_handshake,
+    split,
+)
+
+pytestmark = pytest.mark.every_python
+
+KEY = b"a key that both sides have"
+
+stdlib: Any = connection
+
+
+def joined(*messages: bytes) -> bytes:
+    """The messages as they stand in a stream."""
+    return b"".join(bytes(part) for message in messages for part in pack([message]))
+
+
+def read(reader: MessageReader, *pieces: bytes) -> list[bytes]:
+    """Feed the pieces; return what comes out after each."""
+    messages = []
+    for piece in pieces:
+        reader.feed(piece)
+        while (message := reader.next()) is not None:
+            messages.append(bytes(message))
+    return messages
+
+
+# -- messages ---------------------------------------------------------------------------------
+
+
+def test_cut_at_every_byte():
+    """Wherever a stream is cut in two, the same messages come out."""
+    messages = [b"", b"a", b"some words", b"", b"\xff" * 300]
+    stream = joined(*messages)
+    for cut in range(len(stream) + 1):
+        assert read(MessageReader(), stream[:cut], stream[cut:]) == messages
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000, BULK_SIZE, 10**6])
+def test_large_messages_in_pieces(step: int):
+    """Messages on both sides of the size from which they are gathered apart."""
+    messages = [b"x" * (BULK_SIZE - 1), b"y", b"z" * BULK_SIZE, b"", b"w" * (BULK_SIZE * 3 + 7)]
+    if step == 1:
+        messages = messages[1:3]
+    stream = joined(*messages)
+    reader = MessageReader()
+    pieces = (stream[start : start + step] for start in range(0, len(stream), step))
+    assert read(reader, *pieces) == messages
+    assert not reader.midway
+
+
+@given(st.lists(st.binary(max_size=50), max_size=10), st.data())
+def test_cut_anywhere(messages: list[bytes], data: st.DataObject):
+    """Any messages, cut into any pieces."""
+    stream = joined(*messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert read(MessageReader(), *pieces) == messages
+
+
+def test_midway_while_something_is_missing():
+    """A reader knows whether its stream may end here."""
+    stream = joined(b"word")
+    reader = MessageReader()
+    for byte in stream:
+        assert read(reader, bytes([byte])) == ([b"word"] if reader.midway is False else [])
+    assert not reader.midway
+
+
+def test_nothing_is_kept_of_what_was_read():
+    """A connection that waits holds no memory for what has passed through it."""
+    reader = MessageReader()
+    read(reader, joined(b"x" * 1000, b"y" * BULK_SIZE, b"z" * 1000))
+    assert not reader._pending
+    assert reader._body is None
+
+
+@pytest.mark.parametrize("size", [101, BULK_SIZE, 2**31 - 1])
+def test_limit_is_checked_before_the_body(size: int):
+    """What is announced too large is refused by its header alone."""
+    reader = MessageReader(limit=100)
+    reader.feed(struct.pack("!i", size))
+    with pytest.raises(MessageTooLarge, match=f"{size} bytes.*limit here is 100"):
+        reader.next()
+
+
+def test_limit_may_change_between_two_messages():
+    """A peer that has authenticated may send more, even where it was all read at once."""
+    reader = MessageReader(limit=4)
+    reader.feed(joined(b"four", b"and more"))
+    assert reader.next() == b"four"
+    reader.limit = 8
+    assert reader.next() == b"and more"
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"\xff\xff\xff\xfe"]
+)
+def test_other_protocols_are_refused(garbage: bytes):
+    """The first bytes of HTTP, of TLS, and a negative length."""
+    with pytest.raises(MessageTooLarge):
+        read(MessageReader(HANDSHAKE_LIMIT), garbage)
+
+
+def test_long_lengths(monkeypatch: pytest.MonkeyPatch):
+    """From 2 GiB on the length has eight bytes, after a -1; the limit holds for it too."""
+    monkeypatch.setattr(_wire, "_SHORT_MAX", BULK_SIZE)
+    message = b"l" * (BULK_SIZE + 1)
+    stream = joined(message, b"ok")
+    assert stream.startswith(struct.pack("!iQ", -1, len(message)))
+    for cut in (*range(20), len(stream) - 1):
+        assert read(MessageReader(), stream[:cut], stream[cut:]) == [message, b"ok"]
+    with pytest.raises(MessageTooLarge):
+        read(MessageReader(), struct.pack("!iQ", -1, 2**63))
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384, 16_385, BULK_SIZE, 200_000])
+def test_messages_of_the_standard_library(size: int):
+    """Its connections read what we pack, and we read what they send."""
+    message = bytes(size)
+    sock, end = socket.socketpair()
+    with sock, connection.Connection(end.detach()) as theirs:
+        with beside(theirs.send_bytes, message):
+            reader = MessageReader()
+            received: list[bytes] = []
+            while not received:
+                received = read(reader, sock.recv(4096))
+        assert received == [message]
+        with beside(sock.sendall, joined(message)):
+            assert theirs.recv_bytes() == message
+
+
+# -- requests and replies ---------------------------------------------------------------------
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_dump_and_load(message: Any):
+    """Plain data comes back equal, from a message that the standard library can read as well."""
+    (body,) = dump(message)
+    assert load(body) == message
+    assert pickle.loads(body) == message
+
+
+def test_large_frames_travel_beside_the_pickle():
+    """Neither side copies a large frame; small ones stay in the pickle."""
+    large, small = b"l" * BULK_SIZE, b"s" * 10
+    parts = dump(("put", [bulky(large), bulky(small)]))
+    assert any(memoryview(part).obj is large for part in parts)
+
+    message = bytearray(b"".join(parts))
+    _, (loaded, other) = load(message)
+    assert (loaded, other) == (large, small)
+    assert isinstance(loaded, memoryview)
+    assert loaded.obj is message
+    assert loaded.readonly
+    assert isinstance(other, bytes)
+
+
+def test_messages_of_parts_can_be_told_apart():
+    """No pickle begins like a message with buffers beside it."""
+    assert all(pickle.dumps(None, protocol)[:1] != b"\x01" for protocol in range(2, 6))
+    body, buffers = split(pickle.dumps("plain"))
+    assert load(body) == "plain"
+    assert buffers == []
+
+
+@given(st.binary(max_size=60))
+def test_damaged_parts_are_refused(rest: bytes):
+    """Lengths that do not fit the message are an error, and nothing else."""
+    try:
+        split(b"\x01" + rest)
+    except pickle.UnpicklingError:
+        pass
+    else:
+        count, *lengths = struct.unpack_from(f"!I{(len(rest) - 4) // 8}Q", rest)
+        assert sum(lengths[: count + 1]) + 8 * (count + 1) + 4 == len(rest)
+
+
+# -- the handshake ----------------------------------------------------------------------------
+
+
+@contextmanager
+def beside(function: Callable[..., Any], *args: Any) -> Iterator[list[BaseException]]:
+    """Run a blocking function on a thread for the length of the block; what it raises is given."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function(*args)
+        except Exception as exc:
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield raised
+    finally:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def shake(handshake: Handshake, end: Any) -> None:
+    """Carry a handshake out over a connection of the standard library."""
+    try:
+        step = next(handshake)
+        while True:
+            if step is None:
+                step = handshake.send(end.recv_bytes(HANDSHAKE_LIMIT))
+            else:
+                end.send_bytes(step)
+                step = next(handshake)
+    except StopIteration:
+        pass
+
+
+def accept(end: Any, key: bytes) -> None:
+    """What `multiprocessing.connection.Listener` does with a new connection."""
+    stdlib.deliver_challenge(end, key)
+    stdlib.answer_challenge(end, key)
+
+
+def connect(end: Any, key: bytes) -> None:
+    """What `multiprocessing.connection.Client` does with a new connection."""
+    stdlib.answer_challenge(end, key)
+    stdlib.deliver_challenge(end, key)
+
+
+def test_our_client_with_the_standard_librarys_server():
+    """Both prove that they have the key."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, beside(accept, theirs, KEY) as raised:
+        shake(client_handshake(KEY), ours)
+    assert raised == []
+
+
+def test_our_server_with_the_standard_librarys_client():
+    """Both prove that they have the key."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, beside(connect, theirs, KEY) as raised:
+        shake(server_handshake(KEY), ours)
+    assert raised == []
+
+
+def test_our_client_with_our_server():
+    """Both prove that they have the key."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, beside(shake, server_handshake(KEY), theirs) as raised:
+        shake(client_handshake(KEY), ours)
+    assert raised == []
+
+
+@pytest.mark.parametrize("key", [b"another key", b"", KEY + b"."])
+def test_a_client_without_the_key_is_told_so(key: bytes):
+    """The standard library's client sees the failure that it knows; our server gives the reason
+    on its own side only."""
+    ours, theirs = multiprocessing.Pipe()
+    refusal = pytest.raises(AuthenticationError, match="does not have this side's authkey")
+    with ours, theirs, beside(connect, theirs, key) as raised, refusal:
+        shake(server_handshake(KEY), ours)
+    assert [type(error) for error in raised] == [multiprocessing.AuthenticationError]
+
+
+def test_a_server_without_the_key_is_refused():
+    """Our client says what has happened."""
+    ours, theirs = multiprocessing.Pipe()
+    refusal = pytest.raises(AuthenticationError, match="refused this side's authkey")
+    with ours, theirs, beside(accept, theirs, b"another key") as raised, refusal:
+        shake(client_handshake(KEY), ours)
+    assert [type(error) for error in raised] == [multiprocessing.AuthenticationError]
+
+
+def old_mac(key: bytes, challenge: bytes) -> bytes:
+    """How Python 3.11 and older answer whatever challenge."""
+    return hmac.digest(key, challenge, "md5")
+
+
+def test_a_client_of_an_old_python_answers_with_md5():
+    """It takes the whole challenge, digest name and all, for random bytes."""
+    handshake = server_handshake(KEY)
+    challenge = next(handshake)
+    assert challenge is not None
+    assert next(handshake) is None
+    assert handshake.send(old_mac(KEY, challenge.removeprefix(b"#CHALLENGE#"))) == b"#WELCOME#"
+    assert next(handshake) is None
+    answer = handshake.send(b"#CHALLENGE#" + b"c" * 20)
+    assert answer == old_mac(KEY, b"c" * 20)
+
+
+def test_a_server_of_an_old_python_gets_md5():
+    """Its challenge is known by its length, and the answer has no digest name."""
+    handshake = client_handshake(KEY)
+    assert next(handshake) is None
+    assert handshake.send(b"#CHALLENGE#" + b"c" * 20) == old_mac(KEY, b"c" * 20)
+
+
+def test_md5_that_this_python_does_not_have(monkeypatch: pytest.MonkeyPatch):
+    """The error says which side to update, and the peer still gets no more than the failure."""
+
+    def digest(*args: object) -> bytes:
+        raise ValueError("unsupported hash type")
+
+    monkeypatch.setattr(hmac, "digest", digest)
+    handshake = server_handshake(KEY)
+    next(handshake)
+    next(handshake)
+    assert handshake.send(b"m" * 16) == b"#FAILURE#"
+    with pytest.raises(AuthenticationError, match=r"can only authenticate by md5.*3\.12 or later"):
+        next(handshake)
+
+
+@pytest.mark.parametrize(
+    "response", [b"", b"{sha256}", b"{crc32}1234", b"no braces at all", b"{" * 200, b"\xff" * 40]
+)
+def test_strange_responses_get_the_one_failure(response: bytes):
+    """Whatever a stranger says, he reads the same ten bytes, and no traceback."""
+    handshake = server_handshake(KEY)
+    next(handshake)
+    next(handshake)
+    assert handshake.send(response) == b"#FAILURE#"
+    with pytest.raises(AuthenticationError):
+        next(handshake)
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"", b"#WELCOME#", b"SSH-2.0-OpenSSH", b"#CHALLENGE#{crc32}x"]
+)
+def test_strange_servers_are_refused(greeting: bytes):
+    """Our client answers no challenge but the protocol's."""
+    handshake = client_handshake(KEY)
+    next(handshake)
+    with pytest.raises(AuthenticationError):
+        handshake.send(greeting)
+
+
+def test_challenges_are_not_repeated():
+    """Each has 40 random bytes, so that an answer that was heard is of no use."""
+    challenges = {next(server_handshake(KEY)) for _ in range(100)}
+    assert len(challenges) == 100
+    assert {len(challenge or b"") for challenge in challenges} == {len(b"#CHALLENGE#{sha256}") + 40}
