@@ -56,6 +56,7 @@ THIRD_PARTY = {
     "fastapi": ("web",),
     "starlette": ("web",),
     "uvicorn": ("web",),
+    "psutil": ("cli",),
     "rich": ("cli",),
     "typer": ("cli",),
 }

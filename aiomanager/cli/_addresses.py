@@ -1,0 +1,64 @@
+"""Addresses as they are typed in a shell: `localhost:50000` is one, too."""
+
+from __future__ import annotations
+
+import re
+import socket
+from urllib.parse import unquote, urlsplit
+
+from ._running import CommandError
+
+# As a server has it, and as `BaseManager` takes it.
+ServerAddress = tuple[str, int] | str
+
+_HOST_AND_PORT = re.compile(r"(?P<host>[^/:\\]*|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)")
+
+# Where a host listens on all interfaces: recognised here, never chosen.
+_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104
+
+
+def for_client(text: str) -> str:
+    """What `connect` takes: `host:port` as a URL, everything else as it is."""
+    if text.startswith("memory:"):
+        raise CommandError(
+            "memory:// is inside one process; between processes, start a host with: "
+            "aiomanager serve"
+        )
+    match = _HOST_AND_PORT.fullmatch(text)
+    return text if match is None else f"tcp://{match['host'] or '127.0.0.1'}:{match['port']}"
+
+
+def for_host(text: str) -> ServerAddress:
+    """What `QueueManager` takes: a host and a port, which may be 0, or a path."""
+    url = for_client(text)
+    if url.startswith("tcp://"):
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as exc:
+            raise CommandError(f"{text!r} is no address: {exc}") from exc
+        if port is None or parts.path not in ("", "/"):
+            raise CommandError(f"{text!r} is no address; write tcp://host:port (port 0: any)")
+        return parts.hostname or "127.0.0.1", port
+    if url.startswith("unix://"):
+        url = unquote(url.removeprefix("unix://"))
+    if not url or "://" in url:
+        raise CommandError(
+            f"{text!r} is nothing to listen on; write tcp://host:port, unix:///path or a path"
+        )
+    return url
+
+
+def of_server(address: ServerAddress) -> str:
+    """Where a server listens, as a URL."""
+    if not isinstance(address, tuple):
+        return f"unix://{address}"
+    host, port = address
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def from_elsewhere(address: ServerAddress) -> str:
+    """The URL for a client that may be on another machine."""
+    if isinstance(address, tuple) and address[0] in _EVERY_INTERFACE:
+        return f"tcp://{socket.gethostname()}:{address[1]}"
+    return of_server(address)

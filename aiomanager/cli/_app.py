@@ -1,0 +1,53 @@
+"""The commands, in the order of the help."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from ._consume import consume
+from ._control import keygen, shutdown
+from ._demo import demo
+from ._get import get
+from ._put import put
+from ._serve import serve
+from ._stats import stats
+
+HELP = """Queues that processes share, hosted by multiprocessing's managers.
+
+See it work: [bold]aiomanager demo[/bold]. By hand: [bold]aiomanager serve[/bold] in one terminal
+says what the others need; then [bold]put[/bold] and [bold]get[/bold].
+"""
+
+app = typer.Typer(
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    # A traceback is for developers, who want Python's own.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aiomanager {metadata.version('aiomanager')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (demo, serve, put, get, consume, stats, shutdown, keygen):
+    app.command(no_args_is_help=False)(command)

@@ -1,0 +1,180 @@
+"""`aiomanager get`: items of a queue, to standard output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from aiomanager import AsyncQueue, Delivery, LeaseLostError, QueueEmpty, QueueShutDown
+
+from . import _standard
+from ._items import Form, render
+from ._options import (
+    AddressOption,
+    AuthkeyFileOption,
+    Connection,
+    LaneOption,
+    ReconnectOption,
+    WaitOption,
+)
+from ._running import CommandError, run, warn
+
+# How many items this process holds that it has not written yet.
+AHEAD = 64
+
+
+def get(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name at the host.")],
+    address: AddressOption,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            "-n",
+            metavar="N",
+            min=1,
+            help="How many items; left out, 1.",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            "-f",
+            help="All items, until a sentinel (None) comes or the queue is shut down.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON document a line.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            help="How long to wait for each item; left out, for ever. When it is over, "
+            "--follow ends, and without it that is an error.",
+        ),
+    ] = None,
+    no_sentinel: Annotated[
+        bool,
+        typer.Option("--no-sentinel", help="None is an item like others, and ends nothing."),
+    ] = False,
+    authkey_file: AuthkeyFileOption = None,
+    wait: WaitOption = 0.0,
+    reconnect: ReconnectOption = 30.0,
+    lane: LaneOption = None,
+) -> None:
+    """Get items out of a queue and write each on a line.
+
+    A str is written as it is and a newline after it, bytes as they are, everything else as str()
+    has it; a newline inside an item is kept, so use [bold]--json[/bold] where there may be some.
+    An item leaves the queue once it is written; what was not written, as the reader of a pipe has
+    gone or at Ctrl-C, is in the queue again. To empty a queue: [bold]--follow --timeout 0[/bold].
+    """
+    if follow and count is not None:
+        raise typer.BadParameter("--follow and --count exclude each other")
+    form = Form.JSON if as_json else Form.TEXT
+    connection = Connection(address, authkey_file, wait, reconnect, lane)
+
+    async def main() -> None:
+        async with connection.open() as manager, anyio.create_task_group() as tasks:
+            tasks.start_soon(_until_reader_gone, tasks.cancel_scope)
+            getting = _Getting(manager.queue(queue), form, timeout, ends=not no_sentinel)
+            try:
+                await getting.write_items(math.inf if follow else count or 1)
+                if getting.missing and not follow:
+                    raise CommandError(f"{getting.end}; {_items(getting.missing)} missing")
+            except* BrokenPipeError:
+                pass  # whoever reads has enough
+            tasks.cancel_scope.cancel()
+
+    run(main)
+
+
+async def _until_reader_gone(scope: anyio.CancelScope) -> None:
+    await _standard.reader_gone()
+    scope.cancel()
+
+
+def _items(count: float) -> str:
+    return f"{count:g} item{'' if count == 1 else 's'}"
+
+
+class _Getting:
+    """Writes items, and gives each up to the queue's care until it is written.
+
+    Attributes:
+        missing: how many were wanted and have not come.
+        end: why no more come.
+    """
+
+    def __init__(
+        self, queue: AsyncQueue[Any], form: Form, timeout: float | None, *, ends: bool
+    ) -> None:
+        self._queue = queue
+        self._form = form
+        self._timeout = timeout
+        self._ends = ends
+        self._ahead = AHEAD
+        self.missing = 0.0
+        self.end = ""
+
+    async def write_items(self, count: float) -> None:
+        """Write up to `count` items, fewer where no more come."""
+        self.missing = count
+        if (await self._queue.statistics()).leased is None:
+            # A stock host knows no leases: what it handed out would be lost with this process.
+            self._ahead = 1
+        while self.missing and not self.end:
+            try:
+                batch = await self._queue.get_deliveries(
+                    int(min(self._ahead, self.missing)), self._timeout
+                )
+            except QueueEmpty:
+                self.end = f"nothing came from {self._queue.name!r} within {self._timeout:g} s"
+            except QueueShutDown:
+                self.end = f"{self._queue.name!r} was shut down"
+            else:
+                await self._write_batch(batch)
+
+    async def _write_batch(self, batch: list[Delivery[Any]]) -> None:
+        try:
+            async with anyio.create_task_group() as acks:
+                for delivery in batch:
+                    with _nacked_if_left(delivery):
+                        item = delivery.item
+                        ends = item is None and self._ends
+                        if not ends:
+                            await _standard.write(render(item, self._form))
+                            self.missing -= 1
+                    acks.start_soon(_ack, delivery)
+                    if ends:
+                        self.end = "a sentinel came"
+                        return
+        finally:
+            for delivery in batch:
+                delivery.settle_soon("return")
+
+
+@contextmanager
+def _nacked_if_left(delivery: Delivery[Any]) -> Generator[None, None, None]:
+    """Hand the item out again where it could not be written."""
+    try:
+        yield
+    except BaseException:
+        delivery.settle_soon("nack")
+        raise
+
+
+async def _ack(delivery: Delivery[Any]) -> None:
+    try:
+        await delivery.ack()
+    except LeaseLostError:
+        warn("an item was written, but its lease had ended: it is handed out again")

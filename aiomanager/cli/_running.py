@@ -1,0 +1,97 @@
+"""How a command runs and ends: one red line instead of a traceback, and the exit code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import anyio
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from aiomanager import AioManagerError
+
+# 128 and the number of SIGINT, as a shell reports it.
+INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command cannot go on; the message is for the user."""
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> NoReturn:
+    """Run a command on an event loop, and exit with the code that it returns, None being 0.
+
+    What went wrong is one line on standard error, and exit code 1; Ctrl-C exits with 130 and says
+    nothing. Other exceptions than ours and the system's are bugs, and keep their traceback.
+    """
+    raise typer.Exit(run_to_code(main))
+
+
+def run_to_code(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
+    """As `run`, but return the exit code."""
+    show_warnings()
+    try:
+        # Always asyncio, whatever else is installed.
+        return anyio.run(main, backend="asyncio") or 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as exc:
+        error = _innermost(exc)
+        if not isinstance(error, (AioManagerError, CommandError, OSError)):
+            raise
+        complain(one_line(error))
+        return 1
+
+
+def complain(message: str) -> None:
+    """Print an error on standard error."""
+    _say("error", "bold red", message)
+
+
+def warn(message: str) -> None:
+    """Print a warning on standard error."""
+    _say("warning", "yellow", message)
+
+
+def note(message: str) -> None:
+    """Print on standard error what a user at a terminal wants to know and no program has to."""
+    _console().print(Text(message, "dim"), soft_wrap=True)
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
+    if len(lines) > 1 and lines[0].startswith("Traceback"):
+        return lines[-1]
+    return " ".join(lines) or type(error).__name__
+
+
+def _say(word: str, style: str, message: str) -> None:
+    _console().print(Text.assemble((f"{word}: ", style), (message, style)), soft_wrap=True)
+
+
+def _console() -> Console:
+    # Made when it is needed, as tests and shells change what standard error is.
+    return Console(stderr=True, highlight=False)
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    """The one exception in groups of one."""
+    parts: tuple[BaseException, ...] = getattr(exc, "exceptions", ())
+    return _innermost(parts[0]) if len(parts) == 1 else exc
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def show_warnings() -> None:
+    """Print what the library logs as warnings, in the style of the errors."""
+    logger = logging.getLogger("aiomanager")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
+        logger.propagate = False
