@@ -1,7 +1,6 @@
 """The items of a queue that nobody has: ready in the order of puts, returned, or delayed.
 
-What was returned goes before everything else, in the order of puts; an item that was put back at
-the head goes before that.
+What was returned goes before what is ready, in the order of puts; what was restored, before that.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ class Backlog:
         self._on_due = on_due
         self._ready: deque[Data] = deque()
         self._first = 1  # the number of the first that is ready; the others follow
-        self._returned: list[tuple[int, int, Item]] = []  # a heap, by number
-        self._returns = itertools.count()
+        self._returned: list[tuple[int, Item]] = []  # a heap, by number, of which no two are equal
+        self._restores = itertools.count(-(2**62))  # numbers before that of the first put
         self._delayed: dict[Item, Timer] = {}
 
     def __len__(self) -> int:
@@ -83,7 +82,11 @@ class Backlog:
 
     def give_back(self, item: Item) -> None:
         """Add an item that was out, before all that was put after it."""
-        heapq.heappush(self._returned, (item.number, next(self._returns), item))
+        heapq.heappush(self._returned, (item.number, item))
+
+    def restore(self, data: Data, attempt: int) -> None:
+        """Add an item before everything that was put, but after those restored before it."""
+        self.give_back(Item(data, next(self._restores), attempt))
 
     def delay(self, item: Item, seconds: float) -> None:
         """Give an item back after a time."""
@@ -96,7 +99,7 @@ class Backlog:
         size = 0
         while len(items) < count and size < TAKE_BYTES and (self._returned or self._ready):
             if self._returned:
-                item = heapq.heappop(self._returned)[-1]
+                item = heapq.heappop(self._returned)[1]
             else:
                 item = Item(self._ready.popleft(), self._first)
                 self._first += 1

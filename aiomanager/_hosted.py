@@ -154,7 +154,10 @@ class HostedQueue:
     def restore(self, data: Data, attempt: int) -> None:
         """Undo a take: the item is again the first to be received, and no longer taken."""
         self._taken = max(0, self._taken - 1)
-        self._return([Item(data, 0, max(0, attempt - 1))])
+        if self._dropping:
+            self._done += 1
+        else:
+            self._backlog.restore(data, max(0, attempt - 1))
         self._move()
 
     # -- receiving ----------------------------------------------------------------------------
