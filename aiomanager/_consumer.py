@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import math
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from ._delivery import NO_SENTINEL, Delivery, is_sentinel
 from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
@@ -78,6 +80,7 @@ async def consume(
         dead_letter: a queue for what was given up, of any host. On a host of ours that has both
             queues, the item is at each moment in exactly one of them.
         on_error: called with the delivery and the error after each failed attempt; sync or async.
+            Where it settles the delivery itself, that stands. What it raises ends this call.
         sentinel: the item that ends the loop, given to no handler, and marked done: one for all
             handlers of this call. `NO_SENTINEL` for none; left out, that of the queue.
         drain_timeout: seconds that handlers get to end when this call is cancelled; after that
@@ -90,32 +93,40 @@ async def consume(
 
     Raises:
         What a handler raised, where nothing else was to be done with it.
+        ConfigurationError: an argument cannot work; the handler is no async function.
         ConnectionLostError: the host was away for longer than the manager's `reconnect`.
 
     Cancelled, it receives nothing more, lets the handlers under way end within `drain_timeout`,
     and raises. To cancel it again does not hurry them.
     """
-    if not callable(handler):
-        raise ConfigurationError(f"the handler is {handler!r}; give an async function")
-    if concurrency < 1 or retries < 0:
-        raise ConfigurationError("concurrency must be 1 or more, and retries 0 or more")
+    _check_count("concurrency", concurrency, 1)
+    if drain_timeout is not None:
+        _check_seconds("drain_timeout", drain_timeout)
     if dead_letter is queue:
         raise ConfigurationError("dead_letter is the queue itself: it would never be empty")
     if sentinel is ...:
         sentinel = queue.sentinel
     rules = _Rules(handler, retries, backoff, dead_letter, on_error)
     consumer = _Consumer(queue, rules, concurrency, sentinel, drain_timeout)
-    if not handle_signals:
-        return await consumer.run()
+    if handle_signals:
+        await _stopped_by_signals(consumer)
+    else:
+        await consumer.run()
+    return consumer.result()
+
+
+async def _stopped_by_signals(consumer: _Consumer) -> None:
     async with anyio.create_task_group() as group:
-        group.start_soon(_stop_at_signals, consumer)
-        handled = await consumer.run()
+        await group.start(_stop_at_signals, consumer)
+        await consumer.run()
         group.cancel_scope.cancel()
-    return handled
 
 
-async def _stop_at_signals(consumer: _Consumer) -> None:
+async def _stop_at_signals(
+    consumer: _Consumer, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
         async for _ in signals:
             consumer.stop()
 
@@ -129,6 +140,16 @@ class _Rules:
     backoff: Backoff
     dead_letter: AsyncQueue[Any] | None
     on_error: Callable[[Delivery[Any], Exception], object] | None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for name in ("handler", "on_error"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "handler"):
+                raise ConfigurationError(f"{name} is {value!r}; give a function")
+        _check_count("retries", self.retries, 0)
+        if not callable(self.backoff):
+            _check_seconds("backoff", self.backoff)
 
     def pause(self, attempt: int) -> float:
         """Seconds between an attempt that failed and the next."""
@@ -156,22 +177,32 @@ class _Consumer:
         self._free = anyio.Semaphore(concurrency)
         self._receiving = anyio.CancelScope()
         self._handling: set[anyio.CancelScope] = set()
+        self._drained_by = math.inf  # when handlers that are still under way are cancelled
         self._retry_due = 0.0  # when the last retry that was asked for here is handed out
         self._error: Exception | None = None
         self._handled = 0
 
-    async def run(self) -> int:
+    async def run(self) -> None:
+        """Until the end of the queue, or an error, which `result` raises."""
         async with anyio.create_task_group() as handlers:
             try:
                 with self._receiving:
                     await self._receive(handlers)
+                    await self._all_free()
                 if self._receiving.cancelled_caught:
                     self._drain()
                 await self._all_free()
+            except Exception as exc:
+                # Not raised here, where the task group would wrap it.
+                self._error = self._error or exc
+                self._drain()
             except BaseException:
                 # The handlers are shielded, so the task group waits for them on its way out.
                 self._drain()
                 raise
+
+    def result(self) -> int:
+        """The number of items that were handled; raises what ended the run."""
         if self._error is not None:
             raise self._error
         return self._handled
@@ -182,15 +213,20 @@ class _Consumer:
 
     def _drain(self) -> None:
         if self._drain_timeout is not None:
-            deadline = anyio.current_time() + self._drain_timeout
+            # Also for a handler that is only about to start.
+            self._drained_by = min(self._drained_by, anyio.current_time() + self._drain_timeout)
             for scope in self._handling:
-                scope.deadline = min(scope.deadline, deadline)
+                scope.deadline = self._drained_by
 
     async def _all_free(self) -> None:
-        for _ in range(self._concurrency):
-            await self._free.acquire()
-        for _ in range(self._concurrency):
-            self._free.release()
+        acquired = 0
+        try:
+            while acquired < self._concurrency:
+                await self._free.acquire()
+                acquired += 1
+        finally:
+            for _ in range(acquired):
+                self._free.release()
 
     async def _receive(self, handlers: TaskGroup) -> None:
         while True:
@@ -248,10 +284,10 @@ class _Consumer:
         return False
 
     async def _handle(self, delivery: Delivery[Any]) -> None:
-        with anyio.CancelScope(shield=True) as scope:
+        with anyio.CancelScope(shield=True, deadline=self._drained_by) as scope:
             self._handling.add(scope)
             try:
-                await self._attempt(delivery)
+                await self._attempt(delivery, scope)
             except LeaseLostError as exc:
                 logger.warning("%s", exc)
             except Exception as exc:
@@ -262,12 +298,24 @@ class _Consumer:
                 self._handling.discard(scope)
                 self._free.release()
 
-    async def _attempt(self, delivery: Delivery[Any]) -> None:
+    async def _attempt(self, delivery: Delivery[Any], scope: anyio.CancelScope) -> None:
         try:
-            await _awaitable(self._rules.handler(delivery.item))
+            answer = self._rules.handler(delivery.item)
+            if inspect.isawaitable(answer):
+                await answer
         except Exception as exc:
             await self._failed(delivery, exc)
+        except asyncio.CancelledError as exc:
+            if scope.cancel_called or _being_cancelled():
+                raise
+            error = RuntimeError("something that the handler awaited was cancelled")
+            error.__cause__ = exc
+            await self._failed(delivery, error)
         else:
+            if not inspect.isawaitable(answer):
+                raise ConfigurationError(
+                    "the handler is no async function: it would block the event loop"
+                )
             await delivery.ack()
             self._handled += 1
 
@@ -277,6 +325,8 @@ class _Consumer:
             answer = rules.on_error(delivery, error)
             if inspect.isawaitable(answer):
                 await answer
+        if delivery.settled:
+            return
         if delivery.attempt <= rules.retries:
             pause = rules.pause(delivery.attempt)
             self._retry_due = max(self._retry_due, anyio.current_time() + pause + RETRY_MARGIN)
@@ -292,7 +342,16 @@ class _Consumer:
             raise error
 
 
-def _awaitable(result: Any) -> Awaitable[object]:
-    if not inspect.isawaitable(result):
-        raise ConfigurationError("the handler is no async function: it would block the event loop")
-    return result
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} is {value!r}; give a whole number from {least} on")
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigurationError(f"{name} is {value!r}; give seconds from 0 on")

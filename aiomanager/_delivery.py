@@ -128,7 +128,7 @@ class Delivery(Generic[T]):
     @property
     def data(self) -> bytes:
         """The item as it travelled, for where `item` cannot be had."""
-        return bytes(self._received.data)
+        return self._received.frame()
 
     def settle_soon(self, action: Action) -> Slot[bool] | None:
         """Settle without waiting for it, if that has not happened: for where nothing can be

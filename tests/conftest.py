@@ -151,6 +151,8 @@ def _block_buster() -> BlockBuster:
         detector.functions[f"Connection.{method}"] = BlockBusterFunction(
             multiprocessing.connection.Connection, method, scanned_modules="aiomanager"
         )
+    # Whether there is a socket at a path is looked up once a connection was refused.
+    detector.functions["os.stat"].can_block_in("aiomanager/_links.py", "unreachable")
     return detector
 
 

@@ -34,6 +34,10 @@ class Received:
         """Return the item; raises `DecodeError` where this process cannot unpickle it."""
         return decode(self.data)
 
+    def frame(self) -> bytes:
+        """The item as a frame of its own, also where this process cannot unpickle it."""
+        return bytes(self.data)
+
 
 class QueueEngine(ABC):
     """A queue at its host.

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import anyio
 
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
-from .._frames import Frame, decode
+from .._frames import Frame, decode, encode
 from .._links import Conversation, LinkPool
 from .._replies import Expression, load_reply
 from .._tasks import Batcher, spawn
@@ -42,6 +42,9 @@ class StockReceived(Received):
 
     def load(self) -> Any:
         return decode(self.data)[1]
+
+    def frame(self) -> bytes:
+        return encode(_item_of(self))
 
 
 class StockEngine(QueueEngine):
@@ -208,10 +211,9 @@ class StockEngine(QueueEngine):
         """Put the first of what is kept at the end of the queue again, as it came, waiting for
         room up to `seconds`; False where that failed, and it is still kept."""
         kept = heapq.heappop(self._kept)
-        item = Expression(operator.getitem, Frame(bytes(kept[-1].data)), 1)
         try:
             ident, _ = await self._found()
-            await self._run(_call(ident, "put", item, seconds > 0, seconds), seconds)
+            await self._run(_call(ident, "put", _item_of(kept[-1]), seconds > 0, seconds), seconds)
         except Exception:
             heapq.heappush(self._kept, kept)
             return False
@@ -316,6 +318,11 @@ class StockEngine(QueueEngine):
         if deadline is None:
             return self._slice
         return max(0.0, min(self._slice, deadline - anyio.current_time()))
+
+
+def _item_of(received: Received) -> Expression:
+    """What unpickles to the item that a reply brought."""
+    return Expression(operator.getitem, Frame(bytes(received.data)), 1)
 
 
 def _call(ident: str, method: str, *args: Any) -> Conversation[Any]:
