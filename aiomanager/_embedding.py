@@ -51,6 +51,7 @@ class HostProcess:
             "lease_timeout": lease_timeout,
         }
         self._process: Process | None = None
+        self._unwanted = False
 
     async def start(self) -> Any:
         """Start the child and return the address that it listens on.
@@ -62,7 +63,12 @@ class HostProcess:
         process = self._process = await anyio.open_process(
             [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parent.parent)],
             stderr=None,
+            # Ctrl-C is for the owner alone, who decides what it means for the host; before the
+            # child could see to that itself, it would end there with a traceback.
+            start_new_session=True,
         )
+        if self._unwanted:
+            self.kill()
         assert process.stdin is not None and process.stdout is not None
         line = ""
         try:
@@ -105,7 +111,8 @@ class HostProcess:
         await process.aclose()
 
     def kill(self) -> None:
-        """End the child at once, if it is there."""
+        """End the child at once, also if it is only about to be there."""
+        self._unwanted = True
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

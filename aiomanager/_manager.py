@@ -110,6 +110,8 @@ class AsyncManager:
             self._unwanted = True
             if self._process is not None:
                 self._process.kill()
+                with anyio.CancelScope(shield=True):
+                    await self._process.end()
             raise
         return self
 
