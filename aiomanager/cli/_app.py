@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import metadata
 from typing import Annotated
 
@@ -17,12 +18,20 @@ from ._stats import stats
 
 HELP = """Queues that processes share, hosted by multiprocessing's managers.
 
-See it work: [bold]aiomanager demo[/bold]. By hand: [bold]aiomanager serve[/bold] in one terminal
-says what the others need; then [bold]put[/bold] and [bold]get[/bold].
+See it work: [bold]aiomanager demo[/bold]. By hand: [bold]aiomanager serve --queue jobs[/bold] in
+one terminal says what the others need for [bold]aiomanager put jobs[/bold] and
+[bold]aiomanager get jobs[/bold].
 """
 
+
+def _paragraphs(docstring: str) -> str:
+    """A docstring with each paragraph on one line, as the help breaks lines by itself."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 app = typer.Typer(
-    help=HELP,
+    help=_paragraphs(HELP),
     no_args_is_help=True,
     rich_markup_mode="rich",
     # A traceback is for developers, who want Python's own.
@@ -50,4 +59,4 @@ def _root(
 
 
 for command in (demo, serve, put, get, consume, stats, shutdown, keygen):
-    app.command(no_args_is_help=False)(command)
+    app.command(help=_paragraphs(command.__doc__ or ""))(command)

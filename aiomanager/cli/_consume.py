@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 import signal
@@ -31,7 +32,7 @@ from ._running import INTERRUPTED, CommandError, complain, note, one_line, run
 
 
 def consume(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name at the host.")],
+    queue: Annotated[str, typer.Argument(help="The queue's name at the host.")],
     address: AddressOption,
     command: Annotated[
         str,
@@ -86,16 +87,19 @@ def consume(
     reconnect: ReconnectOption = 30.0,
     lane: LaneOption = None,
 ) -> None:
-    """Run a command for each item of a queue, until a sentinel (None) comes or the queue is shut
-    down.
+    """Run a command for each item of a queue.
 
-    An item is done when its command exits with 0. One that fails for good stays in the queue and
-    ends this, unless there is a [bold]--dead-letter[/bold] queue or [bold]--keep-going[/bold].
-    Ctrl-C lets running commands end; a second one kills them, and their items are handed out again.
+    Until a sentinel (None) comes or the queue is shut down. An item is done when its command exits
+    with 0. One that fails for good stays in the queue and ends this, unless there is a
+    [bold]--dead-letter[/bold] queue or [bold]--keep-going[/bold]. Ctrl-C lets running commands
+    end; a second one kills them, and their items are handed out again.
     """
     form = Form.JSON if as_json else Form.TEXT
     parts = _split(command)
     connection = Connection(address, authkey_file, wait, reconnect, lane)
+
+    # What the library logs there is what `_Failures` says in more words.
+    logging.getLogger("aiomanager").addFilter(lambda record: "gave up" not in record.msg)
 
     async def main() -> int:
         commands = Commands(parts, form)

@@ -22,7 +22,7 @@ from ._running import complain, run
 def shutdown(
     address: AddressOption,
     queues: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="The queues to shut down.")
+        list[str] | None, typer.Argument(metavar="QUEUE", help="The queues to shut down.")
     ] = None,
     host: Annotated[
         bool, typer.Option("--host", help="End the host, with all its queues and their items.")
@@ -35,9 +35,10 @@ def shutdown(
     reconnect: ReconnectOption = 30.0,
     lane: LaneOption = None,
 ) -> None:
-    """End every producer and consumer of a queue, in every process; or the host itself.
+    """Shut down queues, or the host itself.
 
-    Puts into a queue that was shut down fail from now on; gets go on until it is empty.
+    That ends every producer and consumer of a queue, in every process: puts fail from now on, and
+    gets go on until the queue is empty.
     """
     if bool(queues) == host:
         raise typer.BadParameter("name queues, or give --host")
@@ -59,13 +60,16 @@ def keygen(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="A new file to write the key to, which only you can read; left out, the key "
             "goes to standard output.",
         ),
     ] = None,
 ) -> None:
-    """Make an authkey: 256 random bits, as text that fits into $AIOMANAGER_AUTHKEY."""
+    """Make a new authkey.
+
+    It has 256 random bits, as text that fits into $AIOMANAGER_AUTHKEY.
+    """
     key = secrets.token_urlsafe(32)
     if path is None:
         typer.echo(key)

@@ -75,7 +75,7 @@ def demo(
 
     async def main() -> int:
         outcomes = [await _Story(console, each, items).tell() for each in transports]
-        console.print(_summary(outcomes, items))
+        console.print(Padding(_summary(outcomes, items), (1, 0, 0, 1)))
         return 0 if all(outcome.consumed == items for outcome in outcomes) else 1
 
     run(main)
@@ -144,6 +144,7 @@ class _Story:
     def _title(self, manager: AsyncManager) -> None:
         assert manager.host_pid is not None
         self._roles[manager.host_pid] = "host"
+        self._console.print()
         self._console.rule(Text(f" {manager.address} ", "bold"), align="left", style="dim")
 
     def _say(self, what: str, style: str = "") -> None:

@@ -29,7 +29,7 @@ AHEAD = 64
 
 
 def get(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name at the host.")],
+    queue: Annotated[str, typer.Argument(help="The queue's name at the host.")],
     address: AddressOption,
     count: Annotated[
         int | None,

@@ -61,7 +61,7 @@ def parse(line: bytes, form: Form) -> Any:
     try:
         return json.loads(text)
     except ValueError as exc:
-        raise CommandError(f"{_shortened(text)} is not JSON: {exc}") from exc
+        raise CommandError(f"{_shortened(repr(text))} is not JSON: {exc}") from exc
 
 
 def render(item: Any, form: Form) -> bytes:

@@ -49,6 +49,7 @@ class Player:
         self._process = await anyio.open_process(
             [sys.executable, "-P", "-c", _PROGRAM, _FOLDER, *self._arguments],
             stderr=None,
+            start_new_session=True,  # Ctrl-C is for the parent alone, which ends them all
             env=os.environ | {AUTHKEY_VARIABLE: self._authkey.decode()},
         )
         assert self._process.stdout is not None

@@ -23,12 +23,12 @@ from ._running import CommandError, note, run
 
 
 def put(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name at the host.")],
+    queue: Annotated[str, typer.Argument(help="The queue's name at the host.")],
     address: AddressOption,
     items: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ITEMS]...",
+            metavar="ITEM",
             help="What to put; left out, each line of standard input. Write -- before items "
             "that begin with a dash.",
         ),
@@ -61,7 +61,7 @@ def put(
     reconnect: ReconnectOption = 30.0,
     lane: LaneOption = None,
 ) -> None:
-    """Put items in a queue: the arguments, or each line of standard input.
+    """Put items in a queue: arguments, or lines.
 
     A line is UTF-8 text and its item is a str without the newline; bytes that are no UTF-8 come
     out of [bold]get[/bold] as they went in. With [bold]--bytes[/bold] a file of any kind comes out

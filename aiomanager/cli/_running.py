@@ -16,6 +16,13 @@ from aiomanager import AioManagerError
 # 128 and the number of SIGINT, as a shell reports it.
 INTERRUPTED = 130
 
+# What the messages of the library advise, and how that is said here.
+_OPTIONS = {
+    "connect(..., wait=10)": "--wait 10",
+    "authkey= or": "--authkey-file or",
+    "allow_short_key=True": "--allow-short-key",
+}
+
 
 class CommandError(Exception):
     """A command cannot go on; the message is for the user."""
@@ -62,7 +69,17 @@ def note(message: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
+    """What an exception says, on one line and in the words of the command line."""
+    return _translated(_joined(error))
+
+
+def _translated(message: str) -> str:
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
+
+
+def _joined(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
     if len(lines) > 1 and lines[0].startswith("Traceback"):
         return lines[-1]

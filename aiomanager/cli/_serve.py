@@ -17,7 +17,7 @@ from aiomanager import AioManagerError, QueueManager
 
 from ._addresses import ServerAddress, for_host, from_elsewhere, of_server
 from ._options import ADDRESS_VARIABLE, AUTHKEY_VARIABLE, read_authkey
-from ._running import CommandError, complain, show_warnings
+from ._running import CommandError, complain, one_line, show_warnings
 
 
 def serve(
@@ -33,7 +33,7 @@ def serve(
     address: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ADDRESS]",
+            metavar="ADDRESS",
             envvar=ADDRESS_VARIABLE,
             help="Where to listen: tcp://host:port, host:port (port 0: any that is free), "
             "unix:///path or a path; left out, a private socket.",
@@ -95,7 +95,7 @@ def serve(
         server = manager.get_server()
         listening = cast("ServerAddress", server.address)
     except (AioManagerError, CommandError) as exc:
-        complain(str(exc))
+        complain(one_line(exc))
         raise typer.Exit(1) from None
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import anyio
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from aiomanager import AsyncManager, QueueStatistics
 
@@ -28,22 +30,25 @@ from ._running import CommandError, run
 _COLUMNS = {
     "waiting": "qsize",
     "maxsize": "maxsize",
-    "handed out": "leased",
+    "leased": "leased",
     "delayed": "delayed",
-    "unfinished": "unfinished",
+    "undone": "unfinished",
     "put": "puts",
     "done": "done",
-    "redelivered": "redeliveries",
+    "again": "redeliveries",
     "getters": "waiting_getters",
     "putters": "waiting_putters",
 }
+
+# Wide enough for any table, where no terminal has to show it.
+_UNLIMITED = 1000
 
 
 def stats(
     address: AddressOption,
     queues: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[QUEUE]...", help="Which queues; left out, all that the host has."),
+        typer.Argument(metavar="QUEUE", help="Which queues; left out, all that the host has."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C or until the host ends.")
@@ -60,36 +65,26 @@ def stats(
     reconnect: ReconnectOption = 30.0,
     lane: LaneOption = None,
 ) -> None:
-    """Show what waits in the queues, what was handed out, and what was done.
+    """Show what waits in queues, and what was done.
 
-    A stock host knows the number of waiting items alone.
+    For each queue: items that wait (delayed: for the pause before a retry), the maxsize, items
+    that were handed out and not settled (leased), all that are not done yet, how many were put,
+    done and handed out again so far, and how many gets and puts wait. A stock host knows the
+    number of waiting items alone.
     """
     connection = Connection(address, authkey_file, wait, reconnect, lane)
 
     async def main() -> None:
         async with connection.open() as manager:
             names = _names(manager, queues)
-            if watch and not as_json:
-                await _watch(manager, names, interval)
-                return
+            show = _print_json if as_json else _Tables(live=watch).show
             while True:
-                counts = await _look(manager, names)
-                if not as_json:
-                    Console().print(_table(counts))
-                for name, statistics in counts.items() if as_json else ():
-                    typer.echo(json.dumps({"queue": name} | asdict(statistics)))
+                show({name: await manager.queue(name).statistics() for name in names})
                 if not watch:
                     return
                 await anyio.sleep(interval)
 
     run(main)
-
-
-async def _watch(manager: AsyncManager, names: Sequence[str], interval: float) -> None:
-    with Live(_table(await _look(manager, names)), auto_refresh=False) as live:
-        while True:
-            await anyio.sleep(interval)
-            live.update(_table(await _look(manager, names)), refresh=True)
 
 
 def _names(manager: AsyncManager, asked: Sequence[str] | None) -> Sequence[str]:
@@ -100,25 +95,43 @@ def _names(manager: AsyncManager, asked: Sequence[str] | None) -> Sequence[str]:
     return manager.queue_names
 
 
-async def _look(manager: AsyncManager, names: Sequence[str]) -> dict[str, QueueStatistics]:
-    return {name: await manager.queue(name).statistics() for name in names}
-
-
-def _table(counts: dict[str, QueueStatistics]) -> RenderableType:
-    table = Table(box=None, header_style="bold")
-    table.add_column("queue")
-    for title in _COLUMNS:
-        table.add_column(title, justify="right")
+def _print_json(counts: Mapping[str, QueueStatistics]) -> None:
     for name, statistics in counts.items():
-        ended = " [red](shut down)[/red]" if statistics.is_shutdown else ""
-        cells = [_cell(title, getattr(statistics, field)) for title, field in _COLUMNS.items()]
-        table.add_row(f"{name}{ended}", *cells)
+        typer.echo(json.dumps({"queue": name} | asdict(statistics)))
+
+
+class _Tables:
+    """Shows a table; `live`, in the place of the one before where a terminal can do that."""
+
+    def __init__(self, *, live: bool) -> None:
+        terminal = sys.stdout.isatty()
+        self._console = Console(highlight=False, width=None if terminal else _UNLIMITED)
+        self._live = Live(console=self._console, auto_refresh=False) if live and terminal else None
+
+    def show(self, counts: Mapping[str, QueueStatistics]) -> None:
+        table = _table(counts)
+        if self._live is None:
+            self._console.print(table)
+        else:
+            self._live.start()
+            self._live.update(table, refresh=True)
+
+
+def _table(counts: Mapping[str, QueueStatistics]) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("queue", style="bold")
+    for title in _COLUMNS:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, each in counts.items():
+        ended = (" shut down", "red") if each.is_shutdown else ""
+        cells = [_cell(field, getattr(each, field)) for field in _COLUMNS.values()]
+        table.add_row(Text.assemble(name, ended), *cells)
     return table
 
 
-def _cell(title: str, value: int | None) -> str:
+def _cell(field: str, value: int | None) -> Text:
     if value is None:
-        return "[dim]?[/dim]"
-    if title == "maxsize" and value <= 0:
-        return "[dim]any[/dim]"
-    return f"{value:,}" if value else "[dim]0[/dim]"
+        return Text("?", "dim")
+    if field == "maxsize" and value <= 0:
+        return Text("any", "dim")
+    return Text(f"{value:,}", "" if value else "dim")
