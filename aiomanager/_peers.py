@@ -79,11 +79,12 @@ class Peer:
     def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
         """Send a message, as far as the socket takes it now, the rest later.
 
-        Returns False where the peer is known to be gone. Where it goes before it has been sent
-        everything, `undelivered` is called.
+        Returns False where the peer is known to be gone. Where it goes later, and is known not to
+        have read everything, `undelivered` is called.
         """
         if self.closed:
             return False
+        self._undelivered = undelivered
         packed = pack(parts)
         if len(packed) == 1 and not self._outbox:
             # Nearly every message is small and goes at once.
@@ -93,6 +94,7 @@ class Peer:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
+                self._undelivered = None
                 self.close()
                 return False
             if sent == len(part):
@@ -102,8 +104,6 @@ class Peer:
             if len(part):
                 self._outbox.append(memoryview(part))
                 self._unsent += len(part)
-        if undelivered is not None:
-            self._undelivered = undelivered
         self._write()
         return not self.closed
 
@@ -118,12 +118,18 @@ class Peer:
         except OSError:
             return True
 
-    def close(self) -> None:
+    def close(self, *, unread: bool = False) -> None:
         """Cut the connection; `on_lost` follows in a turn of its own, since a queue that is
-        handing something to this peer must finish first."""
+        handing something to this peer must finish first.
+
+        Args:
+            unread: the peer went without having read everything.
+        """
         if self.closed:
             return
         self.closed = True
+        if not (unread or self._outbox):
+            self._undelivered = None
         self._deadline.cancel()
         self._reactor.unwatch(self._sock)
         self._outbox.clear()
@@ -156,6 +162,11 @@ class Peer:
             data = self._sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
+        except ConnectionResetError:
+            # How a system tells that its process has closed the connection, or was killed, before
+            # it had read what came to it.
+            self.close(unread=True)
+            return
         except OSError:
             data = b""
         if data:
@@ -167,6 +178,7 @@ class Peer:
         self._reader.feed(data)
         try:
             while not self.closed and (message := self._reader.next()) is not None:
+                self._undelivered = None  # who asks again has read the answer before
                 self._receive(message)
         except (AuthenticationError, MessageTooLarge) as exc:
             self._reactor.warn("a peer was refused: %s", exc)
@@ -203,8 +215,6 @@ class Peer:
         except OSError:
             self.close()
             return
-        if not self._outbox:
-            self._undelivered = None
         self._watch()
 
     def _send_some(self) -> int:

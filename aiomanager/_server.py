@@ -93,7 +93,8 @@ class QueueServer(managers.Server):
     def serve_forever(self) -> None:
         """Serve until `stop`, or SIGINT or SIGTERM where this is the main thread; then let calls
         under way finish, close everything and return."""
-        current_process()._manager_server = self  # type: ignore[attr-defined]
+        this_process: Any = current_process()
+        this_process._manager_server = self  # by it a proxy knows that its object is here
         logger.info("serving on %s", describe(self._listener.address))
         self._listener.sock.setblocking(False)
         self.reactor.watch(self._listener.sock, selectors.EVENT_READ, self._accept)
@@ -101,6 +102,7 @@ class QueueServer(managers.Server):
             with stopped_by_signals(self.stop):
                 self.reactor.run()
         finally:
+            this_process._manager_server = None
             self.close()
 
     def stop(self) -> None:
