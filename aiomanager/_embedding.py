@@ -60,16 +60,20 @@ class HostProcess:
             ConfigurationError: it cannot listen there.
             ConnectionLostError: it did not come up.
         """
-        process = self._process = await anyio.open_process(
-            [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parent.parent)],
-            stderr=None,
-            # Ctrl-C is for the owner alone, who decides what it means for the host; before the
-            # child could see to that itself, it would end there with a traceback.
-            start_new_session=True,
-        )
+        try:
+            process = self._process = await anyio.open_process(
+                [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parent.parent)],
+                stderr=None,
+                # Ctrl-C is for the owner alone, who decides what it means for the host; before the
+                # child could see to that itself, it would end there with a traceback.
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise ConnectionLostError(f"cannot start {sys.executable}, the host: {exc}") from exc
         if self._unwanted:
-            self.kill()
-        assert process.stdin is not None and process.stdout is not None
+            self.hurry()
+        assert process.stdin is not None
+        assert process.stdout is not None
         line = ""
         try:
             with anyio.fail_after(START_TIMEOUT):
@@ -89,7 +93,7 @@ class HostProcess:
             await self.end()
             raise ConfigurationError(answer["error"])
         address = answer["address"]
-        return tuple(address) if isinstance(address, list) else address
+        return address if isinstance(address, str) else (address[0], address[1])
 
     @property
     def pid(self) -> int | None:
@@ -106,13 +110,15 @@ class HostProcess:
             await process.stdin.aclose()
         with anyio.move_on_after(END_TIMEOUT):
             await process.wait()
-        self.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
         await process.aclose()
 
-    def kill(self) -> None:
-        """End the child at once, also if it is only about to be there."""
+    def hurry(self) -> None:
+        """Let a child that is starting, or only about to start, end instead. Not by force: it may
+        have a socket to remove."""
         self._unwanted = True
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                self._process.terminate()

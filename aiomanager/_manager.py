@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class AsyncManager:
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
         self._unwanted = False  # whoever wanted to connect has left
+        self._closing = contextlib.ExitStack()
 
     @property
     def address(self) -> str:
@@ -103,15 +105,20 @@ class AsyncManager:
         Raises:
             ConnectionLostError: no host answers at the address (within `wait` seconds).
             AuthenticationError: the host has another key.
+
+        Cancelled, it leaves at once, or as soon as the host that it was starting has ended.
         """
+        begun = anyio.Event()
         try:
-            await finish(self._begin, discard=lambda _: spawn(self._close))
+            await finish(lambda: self._begin(begun))
         except BaseException:
             self._unwanted = True
-            if self._process is not None:
-                self._process.kill()
+            if self._process is None:
+                spawn(lambda: self._give_up(begun))
+            else:
+                self._process.hurry()
                 with anyio.CancelScope(shield=True):
-                    await self._process.end()
+                    await finish(lambda: self._give_up(begun))
             raise
         return self
 
@@ -160,16 +167,24 @@ class AsyncManager:
 
     # -- inside -------------------------------------------------------------------------------
 
-    async def _begin(self) -> None:
-        if self._process is not None:
-            self._address = parse(await self._process.start())
-        assert self._address is not None
-        if self._address.kind == "memory":
-            self._memory = MemoryClient(self._memory_host(self._address.value))
-        else:
-            self._prepare(self._address)
-            await self._reach()
-        self._open = True
+    async def _begin(self, begun: anyio.Event) -> None:
+        try:
+            if self._process is not None:
+                self._address = parse(await self._process.start())
+            assert self._address is not None
+            if self._address.kind == "memory":
+                self._memory = MemoryClient(self._memory_host(self._address.value))
+                self._closing.callback(self._memory.close)
+            else:
+                self._prepare(self._address)
+                await self._reach()
+            self._open = True
+        finally:
+            begun.set()
+
+    async def _give_up(self, begun: anyio.Event) -> None:
+        await begun.wait()
+        await self._close()
 
     def _prepare(self, address: Address) -> None:
         options = self._options
@@ -184,6 +199,8 @@ class AsyncManager:
             reconnect=options.reconnect,
             on_reconnect=options.on_reconnect,
         )
+        self._closing.callback(self._pool.close)
+        self._closing.callback(self._session.close)
 
     def _engine(self, name: str) -> QueueEngine:
         if self._memory is not None:
@@ -235,11 +252,7 @@ class AsyncManager:
                     group.start_soon(_close_queue, queue)
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
-        if self._memory is not None:
-            self._memory.close()
-        else:
-            self._session.close()
-            self._pool.close()
+        self._closing.close()
         if self._process is not None:
             await self._process.end()
 
