@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import Any
 
-from ._ending import EarlyStop, stopped_by_signals, watch_parent_id
+from ._ending import EarlyStop, stop_with_process, stopped_by_signals
 from ._errors import AioManagerError
 from ._listening import raise_descriptor_limit
 from ._server import QueueServer
@@ -47,7 +47,7 @@ def main() -> None:
         with contextlib.suppress(BrokenPipeError):
             _answer({"address": server.address})
         threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
-        watch_parent_id(server.reactor, server.stop, parent)
+        stop_with_process(server.reactor, server.stop, parent)
         stop.attach(server.stop)
         server.serve_forever()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import selectors
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 
 from ._reactor import Reactor
 
-PARENT_POLL = 1.0  # seconds
+POLL = 1.0  # seconds
 
 
 @contextlib.contextmanager
@@ -54,25 +57,51 @@ class EarlyStop:
 
 
 def stop_with_parent(reactor: Reactor, stop: Callable[[], object]) -> None:
-    """Call `stop` when the process that started this one by multiprocessing has ended."""
-    threading.Thread(target=_wait_for_parent, args=(stop,), daemon=True).start()
-    watch_parent_id(reactor, stop, os.getppid())
+    """Call `stop` when the process that started this one by multiprocessing has ended, however it
+    did."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        # Under `forkserver` this is not the process whose child this one is.
+        stop_with_process(reactor, stop, parent.pid)
+        threading.Thread(target=lambda: _join(parent, stop), daemon=True).start()
 
 
-def watch_parent_id(reactor: Reactor, stop: Callable[[], object], parent: int) -> None:
-    """Call `stop` once this process has another parent than it had. Pipes from the parent do not
-    always tell, as others that it forked may hold them open."""
-    if os.getppid() != parent:
+def stop_with_process(reactor: Reactor, stop: Callable[[], object], pid: int) -> None:
+    """Call `stop` when a process has ended. Pipes from it do not always tell, as others that it
+    forked may hold them open."""
+    if sys.platform == "linux":
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            stop()
+            return
+        except OSError:
+            pass  # an old or an unusual kernel
+        else:
+            reactor.watch(pidfd, selectors.EVENT_READ, lambda _: _gone(reactor, stop, pidfd))
+            return
+    if os.name == "posix":
+        _poll(reactor, stop, pid, os.getppid())
+
+
+def _gone(reactor: Reactor, stop: Callable[[], object], pidfd: int) -> None:
+    reactor.unwatch(pidfd)
+    os.close(pidfd)
+    stop()
+
+
+def _poll(reactor: Reactor, stop: Callable[[], object], pid: int, parent: int) -> None:
+    gone = os.getppid() != parent  # also where it is gone and nobody has waited for it
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        gone = True
+    if gone:
         stop()
     else:
-        reactor.call_at(
-            reactor.time() + PARENT_POLL, lambda: watch_parent_id(reactor, stop, parent)
-        )
+        reactor.call_at(reactor.time() + POLL, lambda: _poll(reactor, stop, pid, parent))
 
 
-def _wait_for_parent(stop: Callable[[], object]) -> None:
-    # Sees also the end of a parent that had this process started by another, as `forkserver` does.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        stop()
+def _join(parent: BaseProcess, stop: Callable[[], object]) -> None:
+    parent.join()
+    stop()

@@ -8,6 +8,7 @@ the object itself.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from ._errors import DecodeError, EncodeError
@@ -39,10 +40,13 @@ def encode(item: object) -> bytes:
         ) from exc
 
 
-def decode(data: bytes | bytearray | memoryview) -> Any:
+def decode(
+    data: bytes | bytearray | memoryview,
+    loads: Callable[[bytes | bytearray | memoryview], Any] = pickle.loads,
+) -> Any:
     """Unpickle an item; raises `DecodeError`, which keeps the bytes, where that cannot be done."""
     try:
-        return pickle.loads(data)
+        return loads(data)
     except Exception as exc:
         raise DecodeError(
             f"an item of {len(data)} bytes cannot be unpickled in this process "

@@ -124,6 +124,7 @@ class QueueManager(managers.BaseManager):
         _authkey: bytes
         _serializer: str
         _state: Any
+        _process: Any
 
         def _create(self, typeid: str, /) -> tuple[managers.Token, tuple[str, ...]]: ...
 

@@ -142,7 +142,7 @@ class HostedQueue:
         """
         if self.is_shutdown:
             reply(QueueShutDown("the queue was shut down; nothing more can be put"))
-        elif self._putters or 0 < self.maxsize < len(self._backlog) + len(frames):
+        elif 0 < self.maxsize < len(self._backlog) + len(frames):
             parked = Parked(owner, ticket, reply, frames=deque(frames))
             self._wait(self._putters, parked, timeout)
         else:
@@ -179,7 +179,7 @@ class HostedQueue:
         are the receiver's at once.
         """
         count = max(1, count)
-        if self._getters or not self._backlog.anything():
+        if not self._backlog.anything():
             self._wait(self._getters, Parked(owner, ticket, reply, count, lease), timeout)
         else:
             self._hand_out(reply, owner, count, lease)

@@ -112,7 +112,7 @@ def _private_address() -> Address:
 
 def _pair(address: object) -> tuple[str, int]:
     match address:
-        case (str(host), int(port)):
+        case (str(host), int(port)) if 0 <= port <= 65535:
             return host, port
     raise ConfigurationError(f"cannot listen on {address!r}: give a (host, port) pair or a path")
 
@@ -121,9 +121,9 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as exc:
+    except OSError as exc:
         hint = ""
-        if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+        if exc.errno == errno.EADDRINUSE:
             hint = "; another program listens there, so stop it or choose another port (0: any)"
         raise ConfigurationError(f"cannot listen on {describe((host, port))}: {exc}{hint}") from exc
 

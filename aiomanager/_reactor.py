@@ -78,14 +78,16 @@ class Reactor:
         with contextlib.suppress(OSError):
             self._wake_sender.send(b"\0")
 
-    def watch(self, sock: socket.socket, events: int, callback: Callable[[int], None]) -> None:
+    def watch(
+        self, sock: socket.socket | int, events: int, callback: Callable[[int], object]
+    ) -> None:
         """Call back with the events that are ready; replaces what was watched for."""
         try:
             self._selector.modify(sock, events, callback)
         except KeyError:
             self._selector.register(sock, events, callback)
 
-    def unwatch(self, sock: socket.socket) -> None:
+    def unwatch(self, sock: socket.socket | int) -> None:
         """Call back no more; a socket that is not watched may be given."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)

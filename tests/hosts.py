@@ -91,7 +91,7 @@ def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> No
     process.send_signal(number)
 
 
-def dial(address: Address) -> socket.socket:
+def dial(address: Any) -> socket.socket:
     """A bare connection to a host."""
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
@@ -101,7 +101,7 @@ def dial(address: Address) -> socket.socket:
 
 
 @contextlib.contextmanager
-def authenticated(address: Address, key: bytes = KEY) -> Iterator[connection.Connection]:
+def authenticated(address: Any, key: bytes = KEY) -> Iterator[connection.Connection]:
     """A connection of the standard library's, past the handshake."""
     with connection.Connection(dial(address).detach()) as conn:
         handshake = client_handshake(key)

@@ -300,7 +300,7 @@ class HostedQueueMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.model.advance(seconds)
 
-    @rule(immediate=st.booleans(), wanted=st.integers(0, 9))
+    @rule(immediate=st.booleans(), wanted=st.integers(0, 3))
     def shutdown(self, immediate: bool, wanted: int) -> None:
         if wanted:  # or hardly anything would be tried on a queue that is open
             return
