@@ -95,7 +95,11 @@ def dial(address: Any) -> socket.socket:
     """A bare connection to a host."""
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(address)
+        try:
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
         return sock
     return socket.create_connection(address)
 
