@@ -10,7 +10,7 @@ from typing import Literal
 import anyio
 
 from ._errors import ConnectionLostError
-from ._tasks import Batcher, Slot, spawn
+from ._tasks import Batcher, Slot, begin, spawn
 from .engines.base import QueueEngine, Received, Settlement
 
 # How many items one call to the host asks for at most.
@@ -113,7 +113,7 @@ class Inbox:
         wanted = min(sum(counts), FETCH_ITEMS)
         if not wanted:
             return
-        rest = deque(await self._engine.receive(wanted, None))
+        rest = deque(await self._engine.receive(wanted, None).wait())
         shares: list[Share] = []
         while rest and self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
@@ -133,10 +133,13 @@ class Inbox:
             self._waiters[waiter] = None
             self._waiters.move_to_end(waiter, last=False)
 
-    async def _fetch_now(self, waiters: Sequence[_Waiter]) -> list[list[Received] | Exception]:
+    def _fetch_now(self, waiters: Sequence[_Waiter]) -> Slot[list[list[Received] | Exception]]:
+        return begin(lambda: self._fetch_at_once(waiters))
+
+    async def _fetch_at_once(self, waiters: Sequence[_Waiter]) -> list[list[Received] | Exception]:
         await self._returns.drained()
         wanted = sum(waiter.count for waiter in waiters)
-        rest = deque(await self._engine.receive(wanted, 0))
+        rest = deque(await self._engine.receive(wanted, 0).wait())
         return await self._owned([(waiter, _cut(rest, waiter.count)) for waiter in waiters])
 
     def _fail(self, error: Exception) -> None:
@@ -154,7 +157,9 @@ class Inbox:
             for received in share
         ]
         try:
-            kept = iter(await self._engine.settle(settlements, "take") if settlements else ())
+            kept = iter(
+                await self._engine.settle(settlements, "take").wait() if settlements else ()
+            )
         except Exception as exc:
             return [exc if waiter.take else share for waiter, share in shares]
         return [
@@ -162,19 +167,26 @@ class Inbox:
             for waiter, share in shares
         ]
 
-    async def _send_back(
+    def _send_back(
+        self, returns: Sequence[tuple[Received, Return, float]]
+    ) -> Slot[list[bool | Exception]]:
+        return begin(lambda: self._send_each_back(returns))
+
+    async def _send_each_back(
         self, returns: Sequence[tuple[Received, Return, float]]
     ) -> list[bool | Exception]:
         restored = [received for received, how, _ in returns if how == "restore"]
         # The first to go is the first to be handed out again: keep the order in which they came.
         for received in sorted(restored, key=lambda received: received.delivery_id):
-            await self._engine.restore(received)
+            await self._engine.restore(received).wait()
         settlements: list[Settlement] = [
             (received.delivery_id, how, delay)
             for received, how, delay in returns
             if how != "restore"
         ]
-        answers = iter(await self._engine.settle(settlements, "return") if settlements else ())
+        answers = iter(
+            await self._engine.settle(settlements, "return").wait() if settlements else ()
+        )
         return [how == "restore" or next(answers) for _, how, _ in returns]
 
 

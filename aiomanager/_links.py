@@ -6,7 +6,9 @@ returns its result. It does no I/O, so a worker thread and an event loop run the
 
 from __future__ import annotations
 
+import os
 import stat
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from pathlib import Path
@@ -21,6 +23,9 @@ from ._wire import Buffer, dump
 
 T = TypeVar("T")
 Conversation = Generator[Sequence[Buffer], Buffer, T]
+
+# Links that a pool keeps for later; each holds a thread of a stock host.
+MOST_IDLE = 32
 
 
 class Link(ABC):
@@ -50,8 +55,13 @@ class Link(ABC):
         """Send what `send_now` has left, or would have."""
 
     @abstractmethod
-    async def receive(self) -> list[Buffer]:
-        """Wait for messages, however long it takes, and return all that have come."""
+    def listen(
+        self,
+        on_messages: Callable[[list[Buffer]], None],
+        on_lost: Callable[[ConnectionLostError], None],
+    ) -> None:
+        """From now on, call back with all messages that have come, and once when the link
+        breaks."""
 
     @abstractmethod
     def close(self) -> None:
@@ -175,16 +185,22 @@ class LinkPool:
         protocol has it."""
         link = await self._open_link(None)
         try:
-            return await link.converse(_call(name, args, kwds), self.call_timeout)
+            return await link.converse(call_function(name, *args, **kwds), self.call_timeout)
         finally:
             link.close()
 
     def give_back(self, link: Link) -> None:
-        self._used.discard(link)
-        if self._closed:
+        """Let others use a link again, unless it was dropped meanwhile."""
+        if self._closed or link not in self._used or len(self._idle) >= MOST_IDLE:
+            self._used.discard(link)
             link.close()
         else:
+            self._used.discard(link)
             self._idle.append(link)
+
+    def forget(self, link: Link) -> None:
+        """Leave a borrowed link to somebody who will close it."""
+        self._used.discard(link)
 
     def drop(self, link: Link) -> None:
         """Close a link that nobody may use again. What is idle is as old, so it goes as well:
@@ -197,13 +213,25 @@ class LinkPool:
     def close(self) -> None:
         """Close all links, those in use included."""
         self._closed = True
-        for link in [*self._idle, *self._used]:
-            link.close()
-        self._idle.clear()
-        self._used.clear()
+        _close_all(self._idle, self._used, os.getpid())
+
+    def close_when_garbage(self) -> None:
+        """Close the links also where nobody calls `close`, or the interpreter ends. For links
+        that any thread may close."""
+        weakref.finalize(self, _close_all, self._idle, self._used, os.getpid())
 
 
-def _call(name: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Conversation[Any]:
+def _close_all(idle: list[Link], used: set[Link], pid: int) -> None:
+    if pid != os.getpid():
+        return  # a forked child, which would close the connections of its parent
+    for link in [*idle, *used]:
+        link.close()
+    idle.clear()
+    used.clear()
+
+
+def call_function(name: str, *args: Any, **kwds: Any) -> Conversation[Any]:
+    """Call a function of the manager's server itself."""
     return load_reply((yield dump((None, name, args, kwds))))
 
 

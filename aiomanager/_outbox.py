@@ -56,15 +56,19 @@ class Outbox:
 
     # -- inside -------------------------------------------------------------------------------
 
-    async def _send(self, entries: Sequence[Sequence[bytes]]) -> list[int | Exception]:
+    def _send(self, entries: Sequence[Sequence[bytes]]) -> Slot[list[int | Exception]]:
         frames = [frame for entry in entries for frame in entry]
-        accepted, error = await self._engine.put(frames, 0, "put")
-        outcomes: list[int | Exception] = []
-        for entry in entries:
-            mine = min(accepted, len(entry))
-            accepted -= mine
-            outcomes.append(mine if mine == len(entry) or error is None else error)
-        return outcomes
+
+        def share(outcome: tuple[int, Exception | None]) -> list[int | Exception]:
+            accepted, error = outcome
+            outcomes: list[int | Exception] = []
+            for entry in entries:
+                mine = min(accepted, len(entry))
+                accepted -= mine
+                outcomes.append(mine if mine == len(entry) or error is None else error)
+            return outcomes
+
+        return self._engine.put(frames, 0, "put").map(share)
 
     async def _wait_for_room(self, frames: Sequence[bytes], deadline: float | None) -> int:
         blocked = _Blocked(frames, deadline)
@@ -90,9 +94,10 @@ class Outbox:
             blocked = self._blocked.popleft()
             blocked.at_host.set()
             try:
-                accepted, error = await self._engine.put(
+                putting = self._engine.put(
                     blocked.frames, _remaining(blocked.deadline), "blocked put"
                 )
+                accepted, error = await putting.wait()
             except Exception as exc:
                 accepted, error = 0, exc
             if error is None:

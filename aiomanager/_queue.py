@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -14,7 +14,7 @@ from ._errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
 from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
-from ._tasks import Batcher, Slot, finish
+from ._tasks import Batcher, Slot, begin, finish
 from .engines.base import Action, QueueEngine, Received, Settlement
 
 T = TypeVar("T")
@@ -66,6 +66,8 @@ class AsyncQueue(Generic[T]):
         self._outbox = Outbox(engine)
         self._inbox = Inbox(engine)
         self._settlements: Batcher[Settlement, bool] = Batcher(engine.settle)
+        # One at a time, as the engine wants it.
+        self._moves: Batcher[Callable[[], Awaitable[bool]], bool] = Batcher(_run, limit=1)
         self._done: Batcher[None, None] = Batcher(self._send_task_done)
         # Weak, as an iteration that was left has to end and hand its item back.
         self._iterations: WeakValueDictionary[int, Items[T]] = WeakValueDictionary()
@@ -243,6 +245,7 @@ class AsyncQueue(Generic[T]):
 
     async def _close(self) -> None:
         await self._outbox.drained()
+        await self._moves.drained()
         await self._settlements.drained()
         await self._done.drained()
         await self._inbox.drained()
@@ -270,9 +273,10 @@ class AsyncQueue(Generic[T]):
             if self._engine.host is target._engine.host is not None:
                 return await self._engine.move(received.delivery_id, target.name, frame)
             await target._outbox.put([frame], None)
-            return (await self._engine.settle([(received.delivery_id, "ack", 0.0)], "move"))[0]
+            acked = self._engine.settle([(received.delivery_id, "ack", 0.0)], "move")
+            return (await acked.wait())[0]
 
-        return await finish(work)
+        return await self._moves.submit(work)
 
     def remember_iteration(self, iteration: Items[T]) -> None:
         self._iterations[anyio.get_current_task().id] = iteration
@@ -280,10 +284,17 @@ class AsyncQueue(Generic[T]):
     def forget_iteration(self, iteration: Items[T]) -> None:
         self._iterations.pop(anyio.get_current_task().id, None)
 
-    async def _send_task_done(self, entries: Sequence[None]) -> Sequence[Exception | None]:
+    def _send_task_done(self, entries: Sequence[None]) -> Slot[Sequence[Exception | None]]:
+        return begin(lambda: self._count_done(entries))
+
+    async def _count_done(self, entries: Sequence[None]) -> Sequence[Exception | None]:
         done = await self._engine.task_done(len(entries))
         too_many = ValueError("task_done() called too many times")
         return [None] * done + [too_many] * (len(entries) - done)
+
+
+def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Slot[list[bool]]:
+    return begin(works[0]).map(lambda moved: [moved])
 
 
 def _timeout(block: bool, timeout: float | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import Any, Protocol
 
 from ._errors import DecodeError, QueueShutDown, RemoteError
 from ._wire import Buffer
@@ -23,16 +23,36 @@ class Expression:
         return self._call
 
 
+class Proxies(Protocol):
+    """What is made of the proxies that a reply brings."""
+
+    def created(self, exposed: Any, token: Any) -> Any:
+        """A method made an object at the host, which counts one reference of this process to it."""
+
+    def rebuilt(self, kind: Any, token: Any, serializer: str, options: dict[str, Any]) -> Any:
+        """A value holds a proxy; the host counts no reference for it yet."""
+
+
 class ReplyUnpickler(pickle.Unpickler):
-    """Knows `queue.ShutDown` also in a Python that does not have it yet."""
+    """Knows `queue.ShutDown` also in a Python that does not have it yet, and proxies.
+
+    The standard library's `RebuildProxy` would connect to the host and wait for it in here, with
+    the key of this process instead of the manager's.
+    """
+
+    def __init__(self, data: Buffer, proxies: Proxies | None = None) -> None:
+        super().__init__(io.BytesIO(data))
+        self._proxies = proxies
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("queue", "ShutDown"):
             return QueueShutDown
+        if (module, name) == ("multiprocessing.managers", "RebuildProxy") and self._proxies:
+            return self._proxies.rebuilt
         return super().find_class(module, name)
 
 
-def load_reply(reply: Buffer) -> Any:
+def load_reply(reply: Buffer, proxies: Proxies | None = None) -> Any:
     """Return the value of a reply, or raise its error.
 
     Raises:
@@ -41,13 +61,15 @@ def load_reply(reply: Buffer) -> Any:
         QueueShutDown, and whatever the object itself raised.
     """
     try:
-        kind, value = ReplyUnpickler(io.BytesIO(reply)).load()
+        kind, value = ReplyUnpickler(reply, proxies).load()
     except Exception as exc:
         raise DecodeError(
             f"the host's answer cannot be unpickled in this process: {exc}", bytes(reply)
         ) from exc
     if kind == "#RETURN":
         return value
+    if kind == "#PROXY" and proxies is not None:
+        return proxies.created(*value)
     if kind == "#ERROR" and isinstance(value, BaseException):
         if type(value).__name__ == "ShutDown":
             raise QueueShutDown("the queue was shut down") from value

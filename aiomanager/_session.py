@@ -83,7 +83,7 @@ class Session:
         self._closed = False
         self._heard = 0.0  # when the host last said something
         self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
-        self._more = anyio.Event()
+        self._watching = anyio.CancelScope()
 
     def ask(
         self,
@@ -115,9 +115,8 @@ class Session:
         self._pending[request_id] = request
         if self._link is not None:
             self._send(self._link, request)
-        elif not self._running:
-            self._running = True
-            spawn(self._run)
+        else:
+            self._start()
         return request_id, request.slot
 
     async def request(self, ident: str, method: str, *args: Any, **options: Any) -> Any:
@@ -133,18 +132,31 @@ class Session:
 
     # -- the life of a link -------------------------------------------------------------------
 
+    def _start(self) -> None:
+        if self._pending and not self._running and not self._closed:
+            self._running = True
+            spawn(self._run)
+
     async def _run(self) -> None:
-        """Connect and serve, as long as something waits for an answer."""
+        """Connect, and send what waits for an answer."""
         try:
-            while self._pending and not self._closed:
-                try:
-                    link = await self._connect()
-                except AioManagerError as exc:
-                    self._fail(exc)
-                else:
-                    await self._serve(link)
-        finally:
+            link = await self._connect()
+        except AioManagerError as exc:
             self._running = False
+            self._fail(exc)
+            return
+        self._running = False
+        if self._closed:
+            link.close()
+            return
+        self._link = link
+        self._heard = anyio.current_time()
+        self._unsent.clear()
+        link.listen(self._messages, lambda error: self._broken(link, error))
+        spawn(lambda: self._watch(link))
+        for request in list(self._pending.values()):
+            if self._link is link:
+                self._send(link, request)
 
     async def _connect(self) -> Link:
         pause = FIRST_PAUSE
@@ -167,36 +179,17 @@ class Session:
             await anyio.sleep(min(left, random.uniform(0, pause)))  # noqa: S311 - no secret
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _serve(self, link: Link) -> None:
-        """Send what waits, and read, watch and write until the link breaks."""
-        if self._closed:
-            link.close()
-            return
-        self._link = link
+    def _messages(self, messages: list[Buffer]) -> None:
         self._heard = anyio.current_time()
-        self._unsent.clear()
-        for request in list(self._pending.values()):
-            if self._link is link:
-                self._send(link, request)
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._watch, link)
-                group.start_soon(self._write, link)
-                await self._read(link)
-                group.cancel_scope.cancel()
-        finally:
-            link.close()
-
-    async def _read(self, link: Link) -> None:
-        while self._link is link:
+        for message in messages:
             try:
-                for message in await link.receive():
-                    self._received(*load(message))
-                self._heard = anyio.current_time()
-            except ConnectionLostError as exc:
-                self._broken(link, exc)
+                kind, value, request_id = load(message)
             except Exception as exc:
-                self._broken(link, ConnectionLostError(f"the host sent no reply: {exc!r}"))
+                if self._link is not None:
+                    error = ConnectionLostError(f"the host sent no reply: {exc!r}")
+                    self._broken(self._link, error)
+                return
+            self._received(kind, value, request_id)
 
     def _received(self, kind: str, value: Any, request_id: int) -> None:
         request = self._pending.pop(request_id, None)
@@ -222,25 +215,26 @@ class Session:
             return
         if rest:
             self._unsent.append(rest)
-            self._more.set()
+            spawn(lambda: self._write(link))
 
     async def _write(self, link: Link) -> None:
         """Send what the link could not take at once."""
-        while self._link is link:
-            await self._more.wait()
-            self._more = anyio.Event()
-            while self._unsent and self._link is link:
-                try:
-                    await link.send_rest(self._unsent[0])
-                except ConnectionLostError as exc:
-                    self._broken(link, exc)
-                else:
+        while self._unsent and self._link is link:
+            try:
+                await link.send_rest(self._unsent[0])
+            except ConnectionLostError as exc:
+                self._broken(link, exc)
+            else:
+                if self._link is link:
                     self._unsent.popleft()
 
     async def _watch(self, link: Link) -> None:
         """Notice a host that was stopped, or cut off without a word: it says nothing either."""
         while self._link is link:
-            await anyio.sleep(self._call_timeout / 4)
+            with anyio.CancelScope() as self._watching:
+                await anyio.sleep(self._call_timeout / 4)
+            if self._link is not link:
+                return
             now = anyio.current_time()
             if any(
                 not request.waits and now - (request.sent or now) > self._call_timeout
@@ -258,6 +252,7 @@ class Session:
         if self._link is not link:
             return
         self._link = None
+        self._watching.cancel()
         if not self._closed:
             logger.warning("%s", error)
         now = anyio.current_time()
@@ -265,6 +260,7 @@ class Session:
             if not request.waits and now - request.asked > self._call_timeout + self._reconnect:
                 del self._pending[request_id]
                 request.slot.fail(error)
+        self._start()
 
     def _fail(self, error: AioManagerError) -> None:
         pending, self._pending = self._pending, {}

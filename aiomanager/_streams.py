@@ -14,14 +14,15 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import anyio
 
 from ._addresses import Address
-from ._errors import AuthenticationError
+from ._errors import AuthenticationError, ConnectionLostError
 from ._links import Conversation, Link, in_time, introduce, lost, refused, unreachable
+from ._tasks import call_when_readable
 from ._wire import Buffer, MessageReader, client_handshake, pack
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class StreamLink(Link):
         self._socket = sock
         self._address = address
         self._reader = MessageReader()
+        self._stop_listening: Callable[[], object] = lambda: None
 
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
         try:
@@ -78,25 +80,42 @@ class StreamLink(Link):
                 except OSError as exc:
                     raise lost(self._address, exc) from exc
 
-    async def receive(self) -> list[Buffer]:
-        messages: list[Buffer] = []
-        while not messages:
-            # Before each read, so that a host that always has more to say leaves others a turn.
-            await in_time(anyio.wait_readable(self._socket), None, self._address)
+    def listen(
+        self,
+        on_messages: Callable[[list[Buffer]], None],
+        on_lost: Callable[[ConnectionLostError], None],
+    ) -> None:
+        def readable() -> None:
             try:
-                data = self._socket.recv(READ_SIZE)
-            except BlockingIOError:
-                continue
-            except OSError as exc:
-                raise lost(self._address, exc) from exc
+                messages = self._read()
+            except ConnectionLostError as exc:
+                self.close()
+                on_lost(exc)
+            else:
+                on_messages(messages)
+
+        self._stop_listening = call_when_readable(self._socket, readable)
+
+    def _read(self) -> list[Buffer]:
+        """One read, so that a host that always has more to say leaves others a turn."""
+        messages: list[Buffer] = []
+        try:
+            data = self._socket.recv(READ_SIZE)
             if not data:
-                raise lost(self._address)
+                raise EOFError
             self._reader.feed(data)
             while (message := self._reader.next()) is not None:
                 messages.append(message)
+        except BlockingIOError:
+            pass
+        except (OSError, EOFError) as exc:
+            raise lost(self._address, exc) from exc
         return messages
 
     def close(self) -> None:
+        if self._socket.fileno() == -1:
+            return
+        self._stop_listening()
         # Without an event loop there is nobody to notify.
         with contextlib.suppress(OSError, RuntimeError):
             anyio.notify_closing(self._socket)
@@ -187,12 +206,12 @@ async def connect(address: Address) -> socket.socket:
     raise error or OSError(f"{host} has no address")
 
 
-async def _connect(family: int, where: object) -> socket.socket:
+async def _connect(family: int, where: Any) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        while (code := sock.connect_ex(where)) == errno.EAGAIN:
-            await anyio.sleep(BACKLOG_PAUSE)  # noqa: ASYNC110 - only the kernel knows
+        while (code := sock.connect_ex(where)) == errno.EAGAIN:  # noqa: ASYNC110 - nobody tells
+            await anyio.sleep(BACKLOG_PAUSE)
         if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
             await anyio.wait_writable(sock)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -9,8 +9,13 @@ what came for somebody who has left is never nobody's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import socket
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -19,6 +24,8 @@ from anyio.lowlevel import current_token
 
 T = TypeVar("T")
 Entry = TypeVar("Entry")
+
+logger = logging.getLogger("aiomanager")
 
 # asyncio itself keeps only weak references to its tasks.
 _running: set[asyncio.Task[None]] = set()
@@ -38,45 +45,77 @@ def spawn(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
+    try:
+        await work()
+    except Exception:
+        # Nobody waits for this task, and trio would end the program for it.
+        logger.exception("a background task of aiomanager failed")
+
+
+def call_when_readable(sock: socket.socket, callback: Callable[[], object]) -> Callable[[], object]:
+    """Call back whenever the socket can be read, until the function that is returned is called,
+    which is to be done before the socket is closed."""
+    token = current_token().native_token
+    if isinstance(token, asyncio.AbstractEventLoop):
+        # The event loop's own way costs one turn of it; a task that waits costs three.
+        with contextlib.suppress(NotImplementedError):
+            token.add_reader(sock, callback)
+            return lambda: token.is_closed() or token.remove_reader(sock)
+    scope = anyio.CancelScope()
+
+    async def wait() -> None:
+        with scope, contextlib.suppress(anyio.ClosedResourceError):
+            while not scope.cancel_called:  # the callback may have closed the socket
+                await anyio.wait_readable(sock)
+                callback()
+
+    spawn(wait)
+    return scope.cancel
 
 
 class Slot(Generic[T]):
-    """A place for one outcome, which one task waits for.
+    """A place for one outcome, which one task waits for, or one callback.
 
-    A future of the event loop's own, since it is made for every item: anyio's events cost several
-    times as much.
+    It wakes its waiter through a future of the event loop's own, since there is one for every
+    item: anyio's events cost several times as much.
 
     Args:
         discard: is given a value whose waiter was cancelled at the very moment it came, or before.
     """
 
-    __slots__ = ("_discard", "_error", "_value", "_wake", "abandoned", "filled")
+    __slots__ = ("__weakref__", "_discard", "_error", "_filled", "_value", "abandoned", "filled")
 
     def __init__(self, discard: Callable[[T], object] | None = None) -> None:
         self.abandoned = False  # nobody waits any more
         self.filled = False
         self._discard = discard
-        self._wake: Callable[[], object] | None = None
+        self._filled: Callable[[], object] | None = None
         self._value: Any = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def set(self, value: T) -> None:
         """Give the value to the waiter, or to `discard` where the waiter has left."""
         self.filled = True
         if not self.abandoned:
             self._value = value
-            if self._wake is not None:
-                self._wake()
+            if self._filled is not None:
+                self._filled()
         elif self._discard is not None:
             self._discard(value)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         """Let the wait raise the error."""
         self.filled = True
         self._error = error
-        if self._wake is not None:
-            self._wake()
+        if self._filled is not None:
+            self._filled()
+
+    def settle(self, outcome: T | Exception) -> None:
+        """`set` a value, `fail` with an exception instance."""
+        if isinstance(outcome, Exception):
+            self.fail(outcome)
+        else:
+            self.set(outcome)
 
     async def wait(self) -> T:
         """Wait for the outcome. Cancelled, it leaves at once; the work goes on."""
@@ -95,17 +134,46 @@ class Slot(Generic[T]):
             raise self._error.with_traceback(None)
         return self._value  # type: ignore[no-any-return]
 
+    def then(self, callback: Callable[[T | Exception], object]) -> None:
+        """Call back with the outcome, where nobody waits for it: at once where it is there."""
+        if self.filled:
+            callback(self._value if self._error is None else self._error)
+        else:
+            self._filled = lambda: callback(self._value if self._error is None else self._error)
+
+    def map(
+        self,
+        convert: Callable[[T], Any],
+        convert_error: Callable[[Exception], Exception] = lambda error: error,
+    ) -> Slot[Any]:
+        """A slot for what `convert` makes of the value, and `convert_error` of an error."""
+        converted: Slot[Any] = Slot()
+
+        def filled(outcome: T | Exception) -> None:
+            if isinstance(outcome, Exception):
+                converted.fail(convert_error(outcome))
+            else:
+                converted.set(convert(outcome))
+
+        self.then(filled)
+        return converted
+
     async def _woken(self) -> None:
         if _on_asyncio():
             future = asyncio.get_running_loop().create_future()
-            self._wake = lambda: future.done() or future.set_result(None)
+            self._filled = partial(_wake, future)
             await future
         else:
             import trio
 
             event = trio.Event()
-            self._wake = event.set
+            self._filled = event.set
             await event.wait()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _on_asyncio() -> bool:
@@ -117,11 +185,37 @@ def _on_asyncio() -> bool:
         return False
 
 
-async def finish(work: Callable[[], Awaitable[T]], discard: Callable[[T], None] | None = None) -> T:
-    """Run `work` to its end whatever happens to the caller, and return what it returns.
+def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:
+    """Have `callback` called when the current task has ended, on whatever thread, and return what
+    calls that off."""
+    if _on_asyncio():
+        task = asyncio.current_task()
+        assert task is not None
 
-    Cancelled, the caller leaves at once; the result, when it comes, goes to `discard`.
-    """
+        def ended(_: asyncio.Task[Any]) -> None:
+            callback()
+
+        task.add_done_callback(ended)
+        return lambda: task.remove_done_callback(ended)
+    import trio
+
+    # Trio tells nobody, but nothing keeps one of its tasks alive that has ended.
+    finalizer = weakref.finalize(trio.lowlevel.current_task(), callback)
+    finalizer.atexit = False
+    return finalizer.detach
+
+
+def filled(value: T) -> Slot[T]:
+    """A slot with a value in it."""
+    slot: Slot[T] = Slot()
+    slot.set(value)
+    return slot
+
+
+def begin(
+    work: Callable[[], Awaitable[T]], discard: Callable[[T], object] | None = None
+) -> Slot[T]:
+    """Run `work` in a task of its own; its outcome goes into the slot."""
     slot: Slot[T] = Slot(discard)
 
     async def run() -> None:
@@ -133,25 +227,35 @@ async def finish(work: Callable[[], Awaitable[T]], discard: Callable[[T], None] 
             slot.set(value)
 
     spawn(run)
-    return await slot.wait()
+    return slot
+
+
+async def finish(
+    work: Callable[[], Awaitable[T]], discard: Callable[[T], object] | None = None
+) -> T:
+    """Run `work` to its end whatever happens to the caller, and return what it returns.
+
+    Cancelled, the caller leaves at once; the result, when it comes, goes to `discard`.
+    """
+    return await begin(work, discard).wait()
 
 
 class Batcher(Generic[Entry, T]):
     """Sends what waits as one batch while the batch before is on its way.
 
     Args:
-        send: sends a batch and returns an outcome for each entry, in order, an exception instance
-            for an entry that failed.
+        send: starts to send a batch; the outcome is one for each entry, in order, an exception
+            instance for an entry that failed.
         limit: entries that go in one batch at most.
         size: bytes of an entry; a batch ends with the entry that takes it over `size_limit`.
     """
 
     def __init__(
         self,
-        send: Callable[[Sequence[Entry]], Awaitable[Sequence[T | Exception]]],
+        send: Callable[[Sequence[Entry]], Slot[Any]],
         *,
         limit: int = 1024,
-        size: Callable[[Entry], int] = lambda entry: 0,
+        size: Callable[[Entry], int] | None = None,
         size_limit: int = 1024 * 1024,
     ) -> None:
         self._send = send
@@ -159,9 +263,10 @@ class Batcher(Generic[Entry, T]):
         self._size = size
         self._size_limit = size_limit
         self._waiting: deque[tuple[Entry, Slot[T]]] = deque()
-        self._idle: anyio.Event | None = None  # there while batches are being sent
+        self._busy = False
+        self._idle: anyio.Event | None = None  # there while somebody waits for the end
 
-    async def submit(self, entry: Entry, discard: Callable[[T], None] | None = None) -> T:
+    async def submit(self, entry: Entry, discard: Callable[[T], object] | None = None) -> T:
         """Send an entry and return its outcome.
 
         Cancelled before its batch has left, the entry is not sent; after that it is, and its
@@ -169,44 +274,49 @@ class Batcher(Generic[Entry, T]):
         """
         return await self.submit_soon(entry, discard).wait()
 
-    def submit_soon(self, entry: Entry, discard: Callable[[T], None] | None = None) -> Slot[T]:
+    def submit_soon(self, entry: Entry, discard: Callable[[T], object] | None = None) -> Slot[T]:
         """The same without waiting; entries leave in the order of these calls."""
         slot: Slot[T] = Slot(discard)
         self._waiting.append((entry, slot))
-        if self._idle is None:
-            self._idle = anyio.Event()
-            spawn(self._run)
+        if not self._busy:
+            self._flush()
         return slot
 
     async def drained(self) -> None:
         """Wait until nothing is waiting or on its way."""
-        while self._idle is not None:
+        while self._busy:
+            if self._idle is None:
+                self._idle = anyio.Event()
             await self._idle.wait()
 
-    async def _run(self) -> None:
-        try:
-            while batch := self._next_batch():
-                entries = [entry for entry, _ in batch]
-                try:
-                    outcomes = await self._send(entries)
-                except Exception as exc:
-                    outcomes = [exc] * len(batch)
-                for (_, slot), outcome in zip(batch, outcomes, strict=True):
-                    if isinstance(outcome, Exception):
-                        slot.fail(outcome)
-                    else:
-                        slot.set(outcome)
-        finally:
-            idle, self._idle = self._idle, None
-            if idle is not None:
-                idle.set()
+    def _flush(self) -> None:
+        batch = self._next_batch()
+        self._busy = bool(batch)
+        if batch:
+            try:
+                sent = self._send([entry for entry, _ in batch])
+            except Exception as exc:
+                self._sent(batch, exc)
+            else:
+                sent.then(lambda outcomes: self._sent(batch, outcomes))
+        elif self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    def _sent(self, batch: Sequence[tuple[Entry, Slot[T]]], outcomes: Any) -> None:
+        if isinstance(outcomes, Exception):
+            outcomes = [outcomes] * len(batch)
+        for (_, slot), outcome in zip(batch, outcomes, strict=True):
+            slot.settle(outcome)
+        self._flush()
 
     def _next_batch(self) -> list[tuple[Entry, Slot[T]]]:
         batch: list[tuple[Entry, Slot[T]]] = []
         size = 0
         while self._waiting and len(batch) < self._limit and size < self._size_limit:
-            entry, slot = self._waiting.popleft()
-            if not slot.abandoned:
-                batch.append((entry, slot))
-                size += self._size(entry)
+            waiting = self._waiting.popleft()
+            if not waiting[1].abandoned:
+                batch.append(waiting)
+                if self._size is not None:
+                    size += self._size(waiting[0])
         return batch

@@ -16,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing import AuthenticationError as StandardAuthenticationError
 from multiprocessing import connection
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -27,11 +28,15 @@ import anyio.to_thread
 from ._addresses import Address
 from ._errors import ConnectionLostError
 from ._links import Conversation, Link, introduce, lost, refused, run_now, unreachable
+from ._tasks import spawn
 from ._wire import Buffer, MessageReader, client_handshake, pack
 
 T = TypeVar("T")
 
 READ_SIZE = 256 * 1024
+# Seconds that the end of an event loop may hold up that of the interpreter, where the host has to
+# be told something.
+SETTLE_TIMEOUT = 1.0
 
 
 class Blocking(Protocol):
@@ -117,17 +122,61 @@ class ThreadLink(Link):
         self._blocking = blocking
         self._address = address
         self._limiter = limiter
+        self._turn = threading.Lock()
 
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
-        def exchange(parts: Sequence[Buffer]) -> Buffer:
-            try:
-                self._blocking.send(parts)
-                return self._blocking.receive(timeout)
-            except (OSError, EOFError) as exc:
-                raise lost(self._address, exc) from exc
-
         # One thread for the whole of it: a hop to a thread and back costs more than the call.
-        return await self._in_thread(lambda: run_now(conversation, exchange))
+        return await self._in_thread(lambda: self.converse_now(conversation, timeout))
+
+    def converse_now(self, conversation: Conversation[T], timeout: float | None) -> T:
+        """`converse` for a thread that may wait; one conversation at a time."""
+        with self._turn:
+            return _converse_now(self._blocking, self._address, conversation, timeout)
+
+    async def converse_surely(
+        self,
+        conversation: Conversation[T],
+        timeout: float | None,
+        settle: Callable[[Sequence[T]], Conversation[object] | None],
+        hurry: Callable[[], object] | None = None,
+    ) -> T:
+        """Converse about something that the host must not keep for nobody, such as a lock. Where
+        the event loop ends meanwhile, a thread of its own, for which the interpreter waits, brings
+        it to an end and closes the link.
+
+        Args:
+            settle: what to say to the host then, if anything. It is given what the conversation
+                has returned, as a sequence of one, and an empty one where it was not begun.
+            hurry: makes the host answer soon.
+        """
+        turn = threading.Lock()
+        left = False
+        outcomes: list[T] = []
+
+        def converse() -> T | None:
+            with turn:
+                if not left:
+                    outcomes.append(self.converse_now(conversation, timeout))
+                return outcomes[0] if outcomes else None
+
+        def settle_now() -> None:
+            with contextlib.suppress(Exception):
+                if hurry is not None:
+                    hurry()
+                if turn.acquire(timeout=SETTLE_TIMEOUT):
+                    last_words = settle(outcomes)
+                    if last_words is not None:
+                        self.converse_now(last_words, SETTLE_TIMEOUT)
+            self.close()
+
+        try:
+            return cast(T, await self._in_thread(converse))
+        except Exception:
+            raise
+        except BaseException:
+            left = True
+            threading.Thread(target=settle_now, name="aiomanager-settle").start()
+            raise
 
     def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
         return list(parts)
@@ -138,8 +187,21 @@ class ThreadLink(Link):
     async def send_rest(self, rest: Sequence[Buffer]) -> None:
         await self._in_thread(lambda: self._blocking.send(rest))
 
-    async def receive(self) -> list[Buffer]:
-        return await self._in_thread(self._receive)
+    def listen(
+        self,
+        on_messages: Callable[[list[Buffer]], None],
+        on_lost: Callable[[ConnectionLostError], None],
+    ) -> None:
+        async def read() -> None:
+            try:
+                while True:
+                    on_messages(await self._in_thread(self._receive))
+            except ConnectionLostError as exc:
+                on_lost(exc)
+            finally:
+                self.close()
+
+        spawn(read)
 
     def _receive(self) -> list[Buffer]:
         messages = [self._blocking.receive(None)]
@@ -189,6 +251,15 @@ class ThreadLane:
         )
         return ThreadLink(blocking, self._address, self._limiter)
 
+    def converse_now(self, name: str | None, conversation: Conversation[T]) -> T:
+        """Run a conversation on a connection of its own and on the calling thread, which waits
+        for it; raises as `open` and `Link.converse` do."""
+        blocking = self._connect(name)
+        try:
+            return _converse_now(blocking, self._address, conversation, self._timeout)
+        finally:
+            blocking.close()
+
     def _connect(self, name: str | None) -> Blocking:
         blocking: Blocking
         kind = BlockingPipe if self._address.kind == "pipe" else BlockingSocket
@@ -220,3 +291,16 @@ class ThreadLane:
             blocking.close()
             raise
         return blocking
+
+
+def _converse_now(
+    blocking: Blocking, address: Address, conversation: Conversation[T], timeout: float | None
+) -> T:
+    def exchange(parts: Sequence[Buffer]) -> Buffer:
+        try:
+            blocking.send(parts)
+            return blocking.receive(timeout)
+        except (OSError, EOFError) as exc:
+            raise lost(address, exc) from exc
+
+    return run_now(conversation, exchange)

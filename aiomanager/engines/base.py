@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 from .._errors import ConfigurationError
-from .._frames import decode
+from .._references import decode_item
+from .._tasks import Slot
 
 Data = bytes | bytearray | memoryview
 Action = Literal["ack", "take", "nack", "return"]
@@ -32,30 +33,32 @@ class Received:
 
     def load(self) -> Any:
         """Return the item; raises `DecodeError` where this process cannot unpickle it."""
-        return decode(self.data)
-
+        return decode_item(self.data)
     def frame(self) -> bytes:
         """The item as a frame of its own, also where this process cannot unpickle it."""
         return bytes(self.data)
 
 
+
 class QueueEngine(ABC):
     """A queue at its host.
 
-    Every coroutine here is run by a task of aiomanager's own, which nobody cancels: it ends with
-    a result or with an `AioManagerError`, and an engine need not care for callers that leave.
-    All times are seconds, and None is for ever. Calls that name a channel wait for the call before
-    in the same channel.
+    What returns a slot starts at once and ends with an outcome in the slot, whoever may have left
+    meanwhile. The coroutines are run by tasks of aiomanager's own, which nobody cancels. Errors
+    are `AioManagerError`s. All times are seconds, and None is for ever.
+
+    The caller makes one call at a time in each channel, and one `receive` with a timeout, one
+    `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
     """
 
     @abstractmethod
-    async def put(
+    def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> tuple[int, Exception | None]:
+    ) -> Slot[tuple[int, Exception | None]]:
         """Append frames in order, waiting for room up to `timeout`.
 
-        Returns how many were appended, and what kept the others out, where it was more than the
-        lack of room.
+        The outcome is how many were appended, and what kept the others out, where it was more
+        than the lack of room.
         """
 
     @abstractmethod
@@ -63,12 +66,12 @@ class QueueEngine(ABC):
         """Let a waiting `put` return soon with what it has, as its caller has left."""
 
     @abstractmethod
-    async def receive(self, count: int, timeout: float | None) -> list[Received]:
+    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
         """Hand out up to `count` items, waiting up to `timeout` for the first.
 
-        Returns an empty list where the time was up, or where a wait ended early for another
+        The outcome is an empty list where the time was up, or where a wait ended early for another
         reason: the caller asks again if it still wants something. Each item is held by this
-        process until it is settled. Raises `QueueShutDown` where none can come any more.
+        process until it is settled. `QueueShutDown` where none can come any more.
         """
 
     @abstractmethod
@@ -76,9 +79,9 @@ class QueueEngine(ABC):
         """Let a waiting `receive` return soon, as nobody waits for it any more."""
 
     @abstractmethod
-    async def settle(
+    def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> list[bool]:
+    ) -> Slot[list[bool]]:
         """Settle deliveries; for each, whether it was still this process's to settle.
 
         ack: the item is done. take: it is the caller's, and `task_done` will count it. nack: it
@@ -87,7 +90,7 @@ class QueueEngine(ABC):
         """
 
     @abstractmethod
-    async def restore(self, received: Received) -> None:
+    def restore(self, received: Received) -> Slot[None]:
         """Undo a take: nobody was there any more to whom the item could have gone."""
 
     @property

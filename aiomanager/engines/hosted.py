@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, Self
-
-import anyio
+from collections.abc import Sequence
+from typing import Any
 
 from .._errors import ConfigurationError
 from .._session import Session
-from .._tasks import finish
+from .._tasks import Slot
 from .._wire import bulky
 from .base import QueueEngine, Received, Settlement, count_done
-
-
-class _Waiting:
-    """A request that waits at the host, and that can be called off by its id once it has one."""
-
-    def __init__(self, cancel: Callable[[int], None]) -> None:
-        self._cancel = cancel
-        self._under_way = False
-        self._unwanted = False
-        self._request_id: int | None = None
-
-    def __enter__(self) -> Self:
-        self._under_way, self._unwanted, self._request_id = True, False, None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._under_way = False
-
-    def sent(self, request_id: int) -> None:
-        self._request_id = request_id
-        if self._unwanted:
-            self._cancel(request_id)
-
-    def interrupt(self) -> None:
-        if self._under_way and not self._unwanted:
-            self._unwanted = True
-            if self._request_id is not None:
-                self._cancel(self._request_id)
 
 
 class HostedEngine(QueueEngine):
@@ -54,98 +24,98 @@ class HostedEngine(QueueEngine):
         self._session = session
         self._ident = ident
         self._numbers = itertools.count(1)
-        self._locks: dict[str, anyio.Lock] = {}
-        self._receiving = _Waiting(self._cancel)
-        self._putting = _Waiting(self._cancel)
+        # The ids of the last requests that may wait at the host. To cancel one that has been
+        # answered changes nothing.
+        self._putting: int | None = None
+        self._receiving: int | None = None
 
-    async def put(
+    def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> tuple[int, Exception | None]:
+    ) -> Slot[tuple[int, Exception | None]]:
+        waits = timeout != 0
         parts = [bulky(frame) for frame in frames]
-        if timeout == 0:
-            return await self._change(channel, "put", parts, timeout), None
-        with self._putting:
-            return await self._change(
-                channel, "put", parts, timeout, waits=True, on_sent=self._putting.sent
-            ), None
+        request_id, slot = self._change(channel, "put", parts, timeout, waits=waits)
+        if waits:
+            self._putting = request_id
+        return slot.map(lambda accepted: (accepted, None), _explained)
 
     def interrupt_put(self) -> None:
-        self._putting.interrupt()
+        self._cancel(self._putting)
 
-    async def receive(self, count: int, timeout: float | None) -> list[Received]:
-        if timeout == 0:
-            deliveries = await self._request("receive", count, timeout)
-        else:
-            with self._receiving:
-                deliveries = await self._request(
-                    "receive", count, timeout, waits=True, on_sent=self._receiving.sent
-                )
-        return [Received(*delivery) for delivery in deliveries]
+    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
+        waits = timeout != 0
+        request_id, slot = self._session.ask(self._ident, "receive", count, timeout, waits=waits)
+        if waits:
+            self._receiving = request_id
+        return slot.map(_received, _explained)
 
     def interrupt(self) -> None:
-        self._receiving.interrupt()
+        self._cancel(self._receiving)
 
-    async def settle(
+    def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> list[bool]:
-        kept: list[bool] = await self._change(channel, "settle", list(settlements))
-        return kept
+    ) -> Slot[list[bool]]:
+        return self._change(channel, "settle", list(settlements))[1]
 
-    async def restore(self, received: Received) -> None:
-        await self._change("restore", "restore", bulky(received.data), received.attempt)
+    def restore(self, received: Received) -> Slot[None]:
+        return self._change("restore", "restore", bulky(received.data), received.attempt)[1]
 
     @property
     def host(self) -> object:
         return self._session
 
     async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
-        moved: bool = await self._change("move", "move", delivery_id, target, bulky(frame))
+        _, slot = self._change("move", "move", delivery_id, target, bulky(frame))
+        moved: bool = await slot.map(bool, _explained).wait()
         return moved
 
     async def task_done(self, count: int) -> int:
-        return await count_done(count, lambda done: self._change("task_done", "task_done", done))
+        return await count_done(
+            count, lambda done: self._change("task_done", "task_done", done)[1].wait()
+        )
 
     async def join(self) -> None:
-        with _Waiting(self._cancel) as waiting:
-            try:
-                await finish(lambda: self._request("join", waits=True, on_sent=waiting.sent))
-            except BaseException:
-                waiting.interrupt()
-                raise
+        request_id, slot = self._session.ask(self._ident, "join", waits=True)
+        try:
+            await slot.map(bool, _explained).wait()
+        except BaseException:
+            self._cancel(request_id)
+            raise
 
     async def ask(self, what: str) -> Any:
-        return await self._request(what)
+        return await self._look(what)
 
     async def shutdown(self, immediate: bool) -> None:
-        await self._request("shutdown", immediate)
+        await self._look("shutdown", immediate)
 
     async def statistics(self) -> dict[str, Any]:
-        counts: dict[str, Any] = await self._request("statistics")
+        counts: dict[str, Any] = await self._look("statistics")
         return counts
 
     async def aclose(self) -> None:
         """Nothing is held here: what is not settled returns when the session's link closes."""
 
-    async def _change(self, channel: str, method: str, *args: Any, **options: Any) -> Any:
-        # The host remembers one answer for each channel, so the next waits for the one before.
-        async with self._locks.setdefault(channel, anyio.Lock(fast_acquire=True)):
-            number = next(self._numbers)
-            return await self._request(method, *args, numbered=(channel, number), **options)
+    def _change(
+        self, channel: str, method: str, *args: Any, waits: bool = False
+    ) -> tuple[int, Slot[Any]]:
+        """Ask for a change. The host remembers one answer for each channel: that of the call
+        before, which is over when the next one comes."""
+        numbered = (channel, next(self._numbers))
+        return self._session.ask(self._ident, method, *args, numbered=numbered, waits=waits)
 
-    def _cancel(self, request_id: int) -> None:
-        self._session.ask(self._ident, "cancel", request_id)
+    async def _look(self, method: str, *args: Any) -> Any:
+        _, slot = self._session.ask(self._ident, method, *args)
+        return await slot.map(lambda answer: answer, _explained).wait()
 
-    async def _request(
-        self,
-        method: str,
-        *args: Any,
-        on_sent: Callable[[int], None] | None = None,
-        **options: Any,
-    ) -> Any:
-        request_id, slot = self._session.ask(self._ident, method, *args, **options)
-        if on_sent is not None:
-            on_sent(request_id)
-        try:
-            return await slot.wait()
-        except KeyError as exc:
-            raise ConfigurationError(exc.args[0]) from exc
+    def _cancel(self, request_id: int | None) -> None:
+        if request_id is not None:
+            self._session.ask(self._ident, "cancel", request_id)
+
+
+def _received(deliveries: list[tuple[int, int, bytes]]) -> list[Received]:
+    return [Received(*delivery) for delivery in deliveries]
+
+
+def _explained(error: Exception) -> Exception:
+    """A host says KeyError where it has no such queue; the user asked for the wrong name."""
+    return ConfigurationError(error.args[0]) if isinstance(error, KeyError) else error

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
+from weakref import WeakSet
 
 import anyio
 
 from .._errors import ConfigurationError, ConnectionLostError
 from .._hosted import HostedQueue
-from .._tasks import Slot, spawn
+from .._tasks import Slot, filled, spawn
 from .base import QueueEngine, Received, Settlement, count_done
-
-T = TypeVar("T")
 
 
 class LoopTimer:
@@ -79,7 +78,7 @@ class MemoryClient:
 
     def __init__(self, host: MemoryHost) -> None:
         self._host: MemoryHost | None = host
-        self._waiting: set[Slot[Any]] = set()
+        self._waiting: WeakSet[Slot[Any]] = WeakSet()
 
     @property
     def host(self) -> MemoryHost:
@@ -87,13 +86,11 @@ class MemoryClient:
             raise _closed()
         return self._host
 
-    async def answer(self, slot: Slot[T]) -> T:
-        """Wait for what the host answers."""
+    def slot(self) -> Slot[Any]:
+        """A slot for what the host answers."""
+        slot: Slot[Any] = Slot()
         self._waiting.add(slot)
-        try:
-            return await slot.wait()
-        finally:
-            self._waiting.discard(slot)
+        return slot
 
     def close(self) -> None:
         """Leave; calls under way raise `ConnectionLostError`."""
@@ -119,35 +116,36 @@ class MemoryEngine(QueueEngine):
     def _hosted(self) -> HostedQueue:
         return self._client.host.queue(self._name)
 
-    async def put(
+    def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> tuple[int, Exception | None]:
-        slot: Slot[int] = Slot()
+    ) -> Slot[tuple[int, Exception | None]]:
+        slot: Slot[int] = self._client.slot()
         if timeout != 0:
             self._putting = slot
         self._hosted.put(frames, timeout, _reply(slot), owner=self._client, ticket=slot)
-        return await self._client.answer(slot), None
+        return slot.map(lambda accepted: (accepted, None))
 
     def interrupt_put(self) -> None:
         self._cancel(self._putting)
 
-    async def receive(self, count: int, timeout: float | None) -> list[Received]:
-        slot: Slot[list[tuple[int, int, bytes]]] = Slot()
+    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
+        slot: Slot[list[tuple[int, int, bytes]]] = self._client.slot()
         if timeout != 0:
             self._receiving = slot
         self._hosted.receive(count, timeout, _reply(slot), owner=self._client, ticket=slot)
-        return [Received(*delivery) for delivery in await self._client.answer(slot)]
+        return slot.map(lambda deliveries: [Received(*delivery) for delivery in deliveries])
 
     def interrupt(self) -> None:
         self._cancel(self._receiving)
 
-    async def settle(
+    def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> list[bool]:
-        return self._hosted.settle(settlements, owner=self._client)
+    ) -> Slot[list[bool]]:
+        return filled(self._hosted.settle(settlements, owner=self._client))
 
-    async def restore(self, received: Received) -> None:
+    def restore(self, received: Received) -> Slot[None]:
         self._hosted.restore(bytes(received.data), received.attempt)
+        return filled(None)
 
     @property
     def host(self) -> object:
@@ -164,10 +162,10 @@ class MemoryEngine(QueueEngine):
         return await count_done(count, count_at_once)
 
     async def join(self) -> None:
-        slot: Slot[bool] = Slot()
+        slot: Slot[bool] = self._client.slot()
         self._hosted.join(None, _reply(slot), owner=self._client, ticket=slot)
         try:
-            await self._client.answer(slot)
+            await slot.wait()
         except BaseException:
             self._cancel(slot)
             raise
@@ -198,10 +196,7 @@ def _closed() -> ConnectionLostError:
 
 def _reply(slot: Slot[Any]) -> Callable[[Any], bool]:
     def reply(answer: Any) -> bool:
-        if isinstance(answer, Exception):
-            slot.fail(answer)
-        else:
-            slot.set(answer)
+        slot.settle(answer)
         return True
 
     return reply

@@ -22,8 +22,9 @@ import anyio
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
 from .._frames import Frame, decode, encode
 from .._links import Conversation, LinkPool
+from .._references import decode_item
 from .._replies import Expression, load_reply
-from .._tasks import Batcher, spawn
+from .._tasks import Batcher, Slot, begin, filled, spawn
 from .._wire import Buffer, dump
 from .base import QueueEngine, Received, Settlement
 
@@ -41,7 +42,7 @@ class StockReceived(Received):
     __slots__ = ()
 
     def load(self) -> Any:
-        return decode(self.data)[1]
+        return decode_item(self.data)[1]
 
     def frame(self) -> bytes:
         return encode(_item_of(self))
@@ -77,8 +78,13 @@ class StockEngine(QueueEngine):
 
     # -- putting ------------------------------------------------------------------------------
 
-    async def put(
+    def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
+    ) -> Slot[tuple[int, Exception | None]]:
+        return begin(lambda: self._put_in_slices(frames, timeout))
+
+    async def _put_in_slices(
+        self, frames: Sequence[bytes], timeout: float | None
     ) -> tuple[int, Exception | None]:
         deadline = None if timeout is None else anyio.current_time() + timeout
         accepted = 0
@@ -119,7 +125,10 @@ class StockEngine(QueueEngine):
 
     # -- receiving ----------------------------------------------------------------------------
 
-    async def receive(self, count: int, timeout: float | None) -> list[Received]:
+    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
+        return begin(lambda: self._receive_in_a_slice(count, timeout))
+
+    async def _receive_in_a_slice(self, count: int, timeout: float | None) -> list[Received]:
         if kept := self._take_kept(count):
             return kept
         seconds = self._slice if timeout is None else min(timeout, self._slice)
@@ -160,9 +169,12 @@ class StockEngine(QueueEngine):
 
     # -- settling -----------------------------------------------------------------------------
 
-    async def settle(
+    def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> list[bool]:
+    ) -> Slot[list[bool]]:
+        return begin(lambda: self._settle(settlements))
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         answers: list[bool] = []
         done = 0
         for delivery_id, action, delay in settlements:
@@ -180,9 +192,10 @@ class StockEngine(QueueEngine):
             await self._task_done_if_counted(done)
         return answers
 
-    async def restore(self, received: Received) -> None:
+    def restore(self, received: Received) -> Slot[None]:
         received.attempt -= 1
         self._keep(received, 0.0)
+        return filled(None)
 
     def _keep(self, received: Received, delay: float) -> None:
         heapq.heappush(self._kept, (anyio.current_time() + delay, received.delivery_id, received))
@@ -263,7 +276,10 @@ class StockEngine(QueueEngine):
     async def join(self) -> None:
         await self._joins.submit(None)
 
-    async def _join(self, joiners: Sequence[None]) -> Sequence[None]:
+    def _join(self, joiners: Sequence[None]) -> Slot[Sequence[None]]:
+        return begin(lambda: self._join_for(joiners))
+
+    async def _join_for(self, joiners: Sequence[None]) -> Sequence[None]:
         # The standard library has no join with a timeout. It holds a thread at the host until all
         # is done, so there is one for all who wait; those who come later get one after it.
         ident, methods = await self._found()
