@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import anyio
 import typer
 
-from aiomanager import AsyncQueue, Delivery, LeaseLostError, QueueEmpty, QueueShutDown
+from aiomanager import AsyncQueue, Delivery, QueueEmpty, QueueShutDown
 
 from . import _standard
 from ._items import Form, render
@@ -76,7 +74,9 @@ def get(
     A str is written as it is and a newline after it, bytes as they are, everything else as str()
     has it; a newline inside an item is kept, so use [bold]--json[/bold] where there may be some.
     An item leaves the queue once it is written; what was not written, as the reader of a pipe has
-    gone or at Ctrl-C, is in the queue again. To empty a queue: [bold]--follow --timeout 0[/bold].
+    gone or at Ctrl-C, is in the queue again. (What is in the pipe was written, so take three
+    items with [bold]-n 3[/bold] rather than with head.) To empty a queue:
+    [bold]--follow --timeout 0[/bold].
     """
     if follow and count is not None:
         raise typer.BadParameter("--follow and --count exclude each other")
@@ -87,12 +87,9 @@ def get(
         async with connection.open() as manager, anyio.create_task_group() as tasks:
             tasks.start_soon(_until_reader_gone, tasks.cancel_scope)
             getting = _Getting(manager.queue(queue), form, timeout, ends=not no_sentinel)
-            try:
-                await getting.write_items(math.inf if follow else count or 1)
-                if getting.missing and not follow:
-                    raise CommandError(f"{getting.end}; {_items(getting.missing)} missing")
-            except* BrokenPipeError:
-                pass  # whoever reads has enough
+            await getting.write_items(math.inf if follow else count or 1)
+            if getting.missing and not follow:
+                raise CommandError(f"{getting.end}; {_items(getting.missing)} missing")
             tasks.cancel_scope.cancel()
 
     run(main)
@@ -145,36 +142,28 @@ class _Getting:
                 await self._write_batch(batch)
 
     async def _write_batch(self, batch: list[Delivery[Any]]) -> None:
+        acks: list[Any] = []
         try:
-            async with anyio.create_task_group() as acks:
-                for delivery in batch:
-                    with _nacked_if_left(delivery):
-                        item = delivery.item
-                        ends = item is None and self._ends
-                        if not ends:
-                            await _standard.write(render(item, self._form))
-                            self.missing -= 1
-                    acks.start_soon(_ack, delivery)
-                    if ends:
-                        self.end = "a sentinel came"
-                        return
+            for delivery in batch:
+                await self._write(delivery)
+                acks.append(delivery.settle_soon("ack"))
+                if self.end:
+                    break
         finally:
             for delivery in batch:
                 delivery.settle_soon("return")
+        for ack in acks:
+            if not await ack.wait():
+                warn("an item was written, but its lease had ended: it is handed out again")
 
-
-@contextmanager
-def _nacked_if_left(delivery: Delivery[Any]) -> Generator[None, None, None]:
-    """Hand the item out again where it could not be written."""
-    try:
-        yield
-    except BaseException:
-        delivery.settle_soon("nack")
-        raise
-
-
-async def _ack(delivery: Delivery[Any]) -> None:
-    try:
-        await delivery.ack()
-    except LeaseLostError:
-        warn("an item was written, but its lease had ended: it is handed out again")
+    async def _write(self, delivery: Delivery[Any]) -> None:
+        """Write an item, unless it is a sentinel; hand it out again where that fails."""
+        try:
+            if delivery.item is None and self._ends:
+                self.end = "a sentinel came"
+            else:
+                await _standard.write(render(delivery.item, self._form))
+                self.missing -= 1
+        except BaseException:
+            delivery.settle_soon("nack")
+            raise

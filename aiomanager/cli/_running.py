@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import anyio
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from aiomanager import AioManagerError
+
+from . import _standard
 
 # 128 and the number of SIGINT, as a shell reports it.
 INTERRUPTED = 130
@@ -47,6 +47,9 @@ def run_to_code(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
         return INTERRUPTED
     except Exception as exc:
         error = _innermost(exc)
+        if isinstance(error, BrokenPipeError):
+            _standard.discard_output()  # whoever reads has enough
+            return 0
         if not isinstance(error, (AioManagerError, CommandError, OSError)):
             raise
         complain(one_line(error))
@@ -65,7 +68,7 @@ def warn(message: str) -> None:
 
 def note(message: str) -> None:
     """Print on standard error what a user at a terminal wants to know and no program has to."""
-    _console().print(Text(message, "dim"), soft_wrap=True)
+    _print((message, "dim"))
 
 
 def one_line(error: BaseException) -> str:
@@ -87,12 +90,15 @@ def _joined(error: BaseException) -> str:
 
 
 def _say(word: str, style: str, message: str) -> None:
-    _console().print(Text.assemble((f"{word}: ", style), (message, style)), soft_wrap=True)
+    _print((f"{word}: ", style), (message, style))
 
 
-def _console() -> Console:
-    # Made when it is needed, as tests and shells change what standard error is.
-    return Console(stderr=True, highlight=False)
+def _print(*parts: tuple[str, str]) -> None:
+    # Imported, and made, when there is something to say: most commands say nothing.
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _innermost(exc: BaseException) -> BaseException:

@@ -61,6 +61,13 @@ async def reader_gone(descriptor: int = OUTPUT) -> None:
     await anyio.sleep_forever()
 
 
+def discard_output() -> None:
+    """Let what is still buffered for a reader who is gone end nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, OUTPUT)
+    os.close(null)
+
+
 def is_terminal(descriptor: int) -> bool:
     """Whether somebody sits there."""
     return os.isatty(descriptor)
