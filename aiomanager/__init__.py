@@ -20,12 +20,15 @@ from ._errors import (
 )
 from ._host import QueueManager
 from ._manager import AsyncManager
+from ._objects import AsyncProxy
+from ._proxy import wrap
 from ._queue import AsyncQueue, QueueStatistics
 
 __all__ = [
     "NO_SENTINEL",
     "AioManagerError",
     "AsyncManager",
+    "AsyncProxy",
     "AsyncQueue",
     "AuthenticationError",
     "ConfigurationError",
@@ -44,4 +47,5 @@ __all__ = [
     "connect",
     "consume",
     "host",
+    "wrap",
 ]

@@ -16,11 +16,14 @@ from ._addresses import Address, parse
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from ._links import LinkPool
+from ._proxy import create
 from ._queue import AsyncQueue
+from ._references import home_of
 from ._session import Session
 from ._streams import StreamLane
 from ._tasks import finish, spawn
 from ._threads import ThreadLane
+from ._wire import MESSAGE_LIMIT
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
 from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
@@ -85,6 +88,7 @@ class AsyncManager:
         self._memory_queues = memory_queues
         self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
+        self._message_limit = MESSAGE_LIMIT
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
         self._unwanted = False  # whoever wanted to connect has left
@@ -144,11 +148,33 @@ class AsyncManager:
 
         Whether the host has it shows at the first use: `ConfigurationError` where it has not.
         """
-        if not self._open:
-            raise ConfigurationError("use the manager in `async with`: it is not connected")
+        self._check_open()
         if name not in self._queues:
             self._queues[name] = AsyncQueue(self._engine(name), name, sentinel)
         return self._queues[name]
+
+    async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:
+        """Call what the host registered under `name`, with the arguments, and return the object
+        that it gives, wrapped as `wrap` does it. It needs no closing, and outlives this manager.
+
+        Raises:
+            ConfigurationError: the host has registered nothing under that name.
+            RemoteError: the registered function raised.
+
+        Cancelled, an object that was made is given up.
+        """
+        self._check_open()
+        if self._memory is not None or self._address is None:
+            raise ConfigurationError("memory:// hosts queues and nothing else")
+        if self._hosted is not None and name in self._hosted:
+            return self.queue(name)
+        home = home_of(
+            self._address,
+            self.authkey,
+            wait_slice=self._options.wait_slice,
+            connect_timeout=self._options.connect_timeout,
+        )
+        return await finish(lambda: create(home, name, args, kwds))
 
     @property
     def host_pid(self) -> int | None:
@@ -202,12 +228,16 @@ class AsyncManager:
         self._closing.callback(self._pool.close)
         self._closing.callback(self._session.close)
 
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ConfigurationError("use the manager in `async with`: it is not connected")
+
     def _engine(self, name: str) -> QueueEngine:
         if self._memory is not None:
             return MemoryEngine(self._memory, name)
         if self._hosted is None or name not in self._hosted:
             return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
-        return HostedEngine(self._session, QUEUE_PREFIX + name)
+        return HostedEngine(self._session, QUEUE_PREFIX + name, self._message_limit)
 
     def _memory_host(self, name: str) -> MemoryHost:
         queues = None if self._memory_queues is None else dict(self._memory_queues)
@@ -229,9 +259,10 @@ class AsyncManager:
 
     async def _hosted_queues(self) -> Sequence[str] | None:
         try:
-            return await self._pool.function("queues")  # type: ignore[no-any-return]
+            names, self._message_limit = await self._pool.function("queues")
         except RemoteError:
             return None  # a stock server has no such function
+        return names  # type: ignore[no-any-return]
 
     async def _create(self, name: str) -> tuple[str, Sequence[str]]:
         try:

@@ -9,12 +9,11 @@ import anyio
 
 from ._errors import QueueFull
 from ._tasks import Batcher, Slot, spawn
-from .engines.base import QueueEngine
+from .engines.base import BATCH_BYTES, QueueEngine
 
-# What one batch holds at most, in items and in bytes: a caller waits for the whole batch that its
-# item travels in.
+# What one batch holds at most, beside its bytes: a caller waits for the whole batch that its item
+# travels in.
 BATCH_ITEMS = 1024
-BATCH_BYTES = 256 * 1024
 
 
 class _Blocked:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import anyio
 
 from ._delivery import Deliveries, Delivery, Items
-from ._errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
+from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
 from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
@@ -83,7 +83,8 @@ class AsyncQueue(Generic[T]):
         Raises:
             QueueFull: no room within `timeout`, or at once where `block` is false.
             QueueShutDown: the queue was shut down.
-            EncodeError: the item cannot be pickled; nothing was sent.
+            EncodeError: the item cannot be pickled, or is larger than the host takes; nothing
+                was sent.
             ConnectionLostError: the host went away. On a stock host `outcome_known` is False where
                 the item may have been put; a host of ours enqueues it once, however often it had
                 to be sent.
@@ -91,7 +92,7 @@ class AsyncQueue(Generic[T]):
         Cancelled, the item was put or was not: it was not where it had not left yet, or waited
         for room; it may have been where it was on its way.
         """
-        await self._outbox.put([encode(item)], _timeout(block, timeout))
+        await self._outbox.put([self._encode(item)], _timeout(block, timeout))
 
     async def put_nowait(self, item: T) -> None:
         """`put(item, block=False)`."""
@@ -103,7 +104,7 @@ class AsyncQueue(Generic[T]):
         Raises `QueueFull` with the number that was put as `accepted`. All items are pickled before
         the first is sent.
         """
-        frames = [encode(item) for item in items]
+        frames = [self._encode(item) for item in items]
         timeout = _timeout(True, timeout)
         deadline = None if timeout is None else anyio.current_time() + timeout
         start = 0
@@ -251,6 +252,17 @@ class AsyncQueue(Generic[T]):
         await self._inbox.drained()
         await self._engine.aclose()
 
+    def _encode(self, item: object) -> bytes:
+        frame = encode(item)
+        limit = self._engine.frame_limit
+        if limit is not None and len(frame) > limit:
+            raise EncodeError(
+                f"this {type(item).__name__} has {len(frame)} bytes when it is pickled, and the "
+                f"host takes {limit} at most; put a reference to it, or raise the host's "
+                "message_limit"
+            )
+        return frame
+
     # -- for deliveries -----------------------------------------------------------------------
 
     async def receive_delivery(self) -> Delivery[T]:
@@ -267,7 +279,7 @@ class AsyncQueue(Generic[T]):
         """Put an item in another queue and ack this one; whether the lease was still there. One
         step where one host of ours has both queues; else the put comes first, so that a crash in
         between leaves the item in both rather than in neither."""
-        frame = encode(item)
+        frame = target._encode(item)
 
         async def work() -> bool:
             if self._engine.host is target._engine.host is not None:

@@ -156,7 +156,8 @@ class QueueServer(managers.Server):
                 # Out of descriptors: what is there goes on, and newcomers wait in the backlog
                 # until something has closed. Trying again at once would only burn the processor.
                 self.reactor.warn("cannot accept a connection, trying again soon: %s", exc)
-                self._cut_oldest_newcomer()
+                for _ in range(len(self._newcomers) // 2 + 1):
+                    self._cut_oldest_newcomer()
                 self.reactor.unwatch(self._listener.sock)
                 self.reactor.call_at(self.reactor.time() + ACCEPT_PAUSE, self._accept_again)
                 return
@@ -288,7 +289,7 @@ class QueueServer(managers.Server):
             case "dummy":
                 pass
             case "queues":  # not of the standard library: by it a client knows a host of ours
-                answer = ("#RETURN", sorted(self.queues))
+                answer = ("#RETURN", (sorted(self.queues), self.settings.message_limit))
             case "create" if first not in self.registry:
                 answer = ("#ERROR", KeyError(self._unknown(str(first))))
             case "create" if first in self.queues:

@@ -64,7 +64,11 @@ class Worker:
             message = self._messages.get()
             if message is None:
                 raise EOFError
-            request: Request = pickle.loads(message)
+            try:
+                request: Request = pickle.loads(message)
+            except EOFError as exc:
+                # To `serve_client` this would be the end of the connection.
+                raise pickle.UnpicklingError(str(exc)) from exc
             if not self._divert(request):
                 return request
 

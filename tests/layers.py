@@ -36,17 +36,30 @@ HOST = (
     "_embedded",
 )
 # Talks to a host.
-LANES = ("_tasks", "_addresses", "_replies", "_links", "_threads", "_streams", "_session")
+LANES = (
+    "_tasks",
+    "_waits",
+    "_afterwards",
+    "_addresses",
+    "_replies",
+    "_links",
+    "_threads",
+    "_streams",
+    "_session",
+    "_references",
+)
 CONTRACT = ("engines", "engines.base")
 ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
 QUEUE = ("_inbox", "_outbox", "_delivery", "_queue", "_consumer")
+# Knows no queue: other objects of a manager, and the host process of a program's own.
+BESIDE = ("_objects", "_pools", "_locks", "_conditions", "_embedding")
 # Picks the engine.
-FRONT = ("_embedding", "_manager", "_proxy", "_client", "__init__")
+FRONT = ("_proxy", "_manager", "_client", "__init__")
 # Uses public names, as any program does; each may be a package with modules of its own.
 OUTSIDE = ("testing", "web", "cli", "__main__")
 
-ORDER = HOST + LANES + CONTRACT + ENGINES + QUEUE + FRONT + OUTSIDE
+ORDER = HOST + LANES + CONTRACT + ENGINES + QUEUE + BESIDE + FRONT + OUTSIDE
 
 # Who may import what is not in the standard library.
 THIRD_PARTY = {

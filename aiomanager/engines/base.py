@@ -34,10 +34,14 @@ class Received:
     def load(self) -> Any:
         """Return the item; raises `DecodeError` where this process cannot unpickle it."""
         return decode_item(self.data)
+
     def frame(self) -> bytes:
         """The item as a frame of its own, also where this process cannot unpickle it."""
         return bytes(self.data)
 
+
+# What one batch of frames holds at most, in bytes, but for the frame that takes it over this.
+BATCH_BYTES = 256 * 1024
 
 
 class QueueEngine(ABC):
@@ -50,6 +54,9 @@ class QueueEngine(ABC):
     The caller makes one call at a time in each channel, and one `receive` with a timeout, one
     `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
     """
+
+    frame_limit: int | None = None
+    """Bytes of the largest frame that the host takes, where it says so."""
 
     @abstractmethod
     def put(

@@ -10,7 +10,7 @@ from .._errors import ConfigurationError
 from .._session import Session
 from .._tasks import Slot
 from .._wire import bulky
-from .base import QueueEngine, Received, Settlement, count_done
+from .base import BATCH_BYTES, QueueEngine, Received, Settlement, count_done
 
 
 class HostedEngine(QueueEngine):
@@ -18,9 +18,12 @@ class HostedEngine(QueueEngine):
 
     Args:
         ident: the queue's id at the host.
+        message_limit: bytes of the largest message that the host takes.
     """
 
-    def __init__(self, session: Session, ident: str) -> None:
+    def __init__(self, session: Session, ident: str, message_limit: int) -> None:
+        # A frame may share its message with a batch of small ones.
+        self.frame_limit = message_limit - 2 * BATCH_BYTES
         self._session = session
         self._ident = ident
         self._numbers = itertools.count(1)

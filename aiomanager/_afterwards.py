@@ -1,0 +1,82 @@
+"""Work that is left when nobody is there to wait for it: what finalizers have to tell a host, for
+one. Blocking jobs are done by a thread, one after the other, which ends with the last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from multiprocessing import util
+
+from ._tasks import spawn
+
+logger = logging.getLogger("aiomanager")
+
+# Seconds that the end of the interpreter waits for what has not been done yet.
+EXIT_GRACE = 2.0
+
+_jobs: deque[Callable[[], object]] = deque()
+_working = threading.Lock()  # held by the thread, as long as there is one
+
+
+def afterwards(job: Callable[[], object]) -> None:
+    """Do a job soon, on another thread; where the interpreter ends, now. Callable from anywhere,
+    finalizers included; it waits for nothing. What the job raises is logged."""
+    if util.is_exiting():
+        _do(job)
+        return
+    _jobs.append(job)
+    if _working.acquire(blocking=False):
+        try:
+            threading.Thread(target=_work, name="aiomanager-afterwards", daemon=True).start()
+        except RuntimeError:  # no thread to be had any more
+            _work()
+
+
+def on_behalf_of_nobody(work: Callable[[], Awaitable[object]]) -> None:
+    """Start a task of the event loop for somebody who has left. What it raises is logged."""
+
+    async def run() -> None:
+        try:
+            await work()
+        except Exception as exc:
+            logger.debug("left undone: %s", exc)
+
+    spawn(run)
+
+
+def _work() -> None:
+    while True:
+        while _jobs:
+            _do(_jobs.popleft())
+        _working.release()
+        # Another may have come while the lock was still held.
+        if not _jobs or not _working.acquire(blocking=False):
+            return
+
+
+def _do(job: Callable[[], object]) -> None:
+    try:
+        job()
+    except Exception as exc:
+        logger.debug("left undone: %r: %s", job, exc)
+
+
+def _finish_at_exit() -> None:
+    if _working.acquire(timeout=EXIT_GRACE):
+        _working.release()
+
+
+def _start_anew() -> None:
+    """In a forked child: its parent's jobs are its parent's, and the thread is not here."""
+    global _working  # noqa: PLW0603
+    _jobs.clear()
+    _working = threading.Lock()
+
+
+# With multiprocessing's own finalizers, and before those that stop a manager.
+util.Finalize(None, _finish_at_exit, exitpriority=20)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

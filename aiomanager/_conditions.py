@@ -1,0 +1,147 @@
+"""`Condition`s at a manager, as coroutines use them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from ._afterwards import on_behalf_of_nobody
+from ._links import Conversation
+from ._locks import ANSWER_TIMEOUT, AsyncLock, Hold, current_owner, release_all, releasing_all
+from ._references import Reference
+from ._tasks import finish
+
+
+class AsyncCondition(AsyncLock):
+    """A `Condition`; an async context manager, as it is a lock too."""
+
+    _always_owned = True
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait up to `timeout` seconds, for ever if None, for a notification,
+        and acquire the lock again, which may take longer; whether there was a notification.
+
+        Each waiting task costs a thread and a connection, here and at the host. The host is not
+        asked in slices: a notification that comes while a slice that has ended waits for the lock
+        would be lost. As with any condition, look in a loop whether what you wait for is there, or
+        use `wait_for`.
+
+        Cancelled, this task does not own the lock any more, at once: what follows up to its
+        release runs without it, and the release does nothing. At the host the wait is ended by a
+        `notify_all`, so others may wake for nothing; a notification that comes for a task that has
+        left is passed on.
+        """
+        return await self._wait(timeout)
+
+    async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait up to `timeout` seconds, for ever if None, until the predicate is true, and return
+        what it returned last. It may be a coroutine function, and is called with the lock held,
+        after each notification and at least once in each slice of half a second.
+
+        Cancelled, as `wait`.
+        """
+        home = self._reference.home
+        deadline = None if timeout is None else anyio.current_time() + timeout
+        while True:
+            result = predicate()
+            if inspect.isawaitable(result):
+                result = await result
+            left = home.wait_slice
+            if deadline is not None:
+                left = min(left, deadline - anyio.current_time())
+            if result or left <= 0:
+                return result
+            await self._wait(left)
+
+    async def notify(self, n: int = 1) -> None:
+        """Wake up to `n` of those who wait; RuntimeError where this task does not own the lock.
+        Cancelled, they are woken all the same."""
+        await self._notify("notify", n)
+
+    async def notify_all(self) -> None:
+        """Wake all who wait; as `notify`."""
+        await self._notify("notify_all")
+
+    async def _notify(self, method: str, *args: int) -> None:
+        reference, hold = self._reference, self._owned_hold(method)
+        await finish(
+            lambda: reference.home.surely(
+                hold.link, reference.tell(method, *args), ANSWER_TIMEOUT, release_all(reference)
+            )
+        )
+
+    def _owned_hold(self, purpose: str) -> Hold:
+        hold = self.holds.get(current_owner())
+        if hold is None or hold.lost:
+            raise RuntimeError(f"cannot {purpose}: this task does not own {self!r}; acquire it")
+        return hold
+
+    async def _wait(self, seconds: float | None) -> bool:
+        reference, hold = self._reference, self._owned_hold("wait")
+
+        hold.waits = True
+
+        async def work() -> bool:
+            try:
+                return await reference.home.surely(
+                    hold.link,
+                    reference.tell("wait", seconds),
+                    None,
+                    release_all(reference),
+                    hurry=lambda: reference.home.converse_now(_waking(reference, 0.5)),
+                )
+            finally:
+                hold.waits = False
+
+        try:
+            return await finish(
+                work,
+                discard=lambda notified: on_behalf_of_nobody(
+                    lambda: _end_wait(reference, hold, notified)
+                ),
+            )
+        except Exception:
+            raise
+        except BaseException:
+            hold.lost = True
+            if seconds is None or seconds > reference.home.wait_slice:
+                on_behalf_of_nobody(lambda: _wake(reference, hold))
+            raise
+
+
+async def _end_wait(reference: Reference, hold: Hold, notified: bool) -> None:
+    """A wait is over whose task has left."""
+    try:
+        await reference.home.surely(
+            hold.link,
+            releasing_all(reference, notify=notified),
+            ANSWER_TIMEOUT,
+            release_all(reference),
+        )
+    finally:
+        reference.home.give_back(hold.link)
+
+
+def _waking(reference: Reference, seconds: float) -> Conversation[bool]:
+    """Wake all who wait, if the lock is to be had."""
+    if not (yield from reference.tell("acquire", True, seconds)):
+        return False
+    yield from reference.tell("notify_all")
+    yield from reference.tell("release")
+    return True
+
+
+async def _wake(reference: Reference, hold: Hold) -> None:
+    home = reference.home
+    awake = False
+    while hold.waits and not awake:
+        link = await home.borrow()
+        try:
+            awake = await home.surely(
+                link, _waking(reference, home.wait_slice), ANSWER_TIMEOUT, lambda _: None
+            )
+        finally:
+            home.give_back(link)

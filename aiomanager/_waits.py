@@ -1,0 +1,143 @@
+"""How many calls go to a host at once: one for all tasks that wait for the same thing, a few for
+each object otherwise."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Generic, TypeVar
+
+import anyio
+
+from ._tasks import Slot, spawn
+
+T = TypeVar("T")
+
+# Seconds after which a call is taken for one that waits at the host.
+PATIENCE = 0.2
+
+
+class Turns:
+    """Lets a few calls be under way at once. One that takes longer than `PATIENCE` does not count
+    any more, so that no number of calls that wait keeps the others from running."""
+
+    def __init__(self, places: int = 4) -> None:
+        self._places = places
+        self._line = anyio.Lock(fast_acquire=True)  # first come, first served
+        self._under_way: dict[object, float] = {}  # since when, the oldest first
+        self._left = anyio.Event()
+
+    async def enter(self) -> object:
+        """Wait for a turn and take it; the ticket has to be handed to `leave`."""
+        async with self._line:
+            while len(self._under_way) >= self._places:
+                oldest, since = next(iter(self._under_way.items()))
+                with anyio.CancelScope(deadline=since + PATIENCE) as patience:
+                    await self._left.wait()
+                if patience.cancelled_caught:
+                    self._under_way.pop(oldest, None)
+            ticket = object()
+            self._under_way[ticket] = anyio.current_time()
+            return ticket
+
+    def leave(self, ticket: object) -> None:
+        """The call is over."""
+        if self._under_way.pop(ticket, None) is not None:
+            self._left.set()
+            self._left = anyio.Event()
+
+
+class _Waiter(Generic[T]):
+    def __init__(self, deadline: float, slot: Slot[T | None]) -> None:
+        self.deadline = deadline
+        self.slot = slot
+
+
+class Waits(Generic[T]):
+    """Tasks that wait for something at a host, and one call there on behalf of them all.
+
+    Args:
+        ask: asks the host and waits there for up to the given seconds; None where in vain.
+        wait_slice: seconds that one such call may take.
+        shared: whether what comes is for all who wait, or for the first of them alone.
+        discard: is given what came when nobody waited any more.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[float], Awaitable[T | None]],
+        wait_slice: float,
+        *,
+        shared: bool = False,
+        discard: Callable[[T], object] | None = None,
+    ) -> None:
+        self._ask = ask
+        self._slice = wait_slice
+        self._shared = shared
+        self._discard = discard
+        self._waiting: deque[_Waiter[T]] = deque()
+        self._asking = False
+
+    async def wait(self, timeout: float | None) -> T | None:
+        """Wait up to `timeout` seconds, for ever if None; None where in vain.
+
+        Cancelled, it leaves at once, and what comes for it goes to `discard`.
+        """
+        deadline = inf if timeout is None else anyio.current_time() + timeout
+        waiter = _Waiter[T](deadline, Slot(self._unwanted))
+        self._waiting.append(waiter)
+        if self._asking:
+            # What is waited for is not there, or others are served before.
+            with anyio.CancelScope(deadline=deadline):
+                return await waiter.slot.wait()
+            return None
+        self._asking = True
+        spawn(self._ask_on)
+        # Here the host watches the time: it alone knows whether there was something at once.
+        return await waiter.slot.wait()
+
+    async def _ask_on(self) -> None:
+        """Ask in slices, as long as somebody waits."""
+        try:
+            while self._anybody():
+                now = anyio.current_time()
+                left = min(waiter.deadline for waiter in self._waiting) - now
+                try:
+                    outcome = await self._ask(max(0.0, min(left, self._slice)))
+                except Exception as exc:
+                    for waiter in self._served():
+                        waiter.slot.fail(exc)
+                else:
+                    self._give(outcome)
+        finally:
+            self._asking = False
+
+    def _anybody(self) -> bool:
+        self._waiting = deque(waiter for waiter in self._waiting if not waiter.slot.abandoned)
+        return bool(self._waiting)
+
+    def _give(self, outcome: T | None) -> None:
+        served = [] if outcome is None else self._served()
+        if not served:
+            self._unwanted(outcome)
+        for waiter in served:
+            waiter.slot.set(outcome)
+        now = anyio.current_time()
+        for waiter in self._waiting:
+            if waiter.deadline <= now:
+                waiter.slot.set(None)
+        self._waiting = deque(waiter for waiter in self._waiting if waiter.deadline > now)
+
+    def _served(self) -> list[_Waiter[T]]:
+        """Those for whom the next outcome is; they wait no longer."""
+        if not self._anybody():
+            return []
+        if not self._shared:
+            return [self._waiting.popleft()]
+        served, self._waiting = list(self._waiting), deque()
+        return served
+
+    def _unwanted(self, outcome: T | None) -> None:
+        if outcome is not None and self._discard is not None:
+            self._discard(outcome)
