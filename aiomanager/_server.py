@@ -273,7 +273,7 @@ class QueueServer(managers.Server):
         return self.queues[name]
 
     def _unknown(self, name: str) -> str:
-        known = ", ".join(sorted(self.registry)) or "nothing"
+        known = ", ".join(sorted({*self.registry, *self.queues})) or "nothing"
         return f"no queue or object is registered here as {name!r}; there is: {known}"
 
     # -- the functions of the server itself ---------------------------------------------------
@@ -290,10 +290,10 @@ class QueueServer(managers.Server):
                 pass
             case "queues":  # not of the standard library: by it a client knows a host of ours
                 answer = ("#RETURN", (sorted(self.queues), self.settings.message_limit))
-            case "create" if first not in self.registry:
-                answer = ("#ERROR", KeyError(self._unknown(str(first))))
             case "create" if first in self.queues:
                 answer = ("#RETURN", (f"{QUEUE_PREFIX}{first}", STOCK_METHODS))
+            case "create" if first not in self.registry:
+                answer = ("#ERROR", KeyError(self._unknown(str(first))))
             case "incref" | "decref" if first in self._stock:
                 pass
             case "shutdown" if self.settings.allow_shutdown:

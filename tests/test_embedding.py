@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,29 @@ async def test_others_connect_with_address_and_key():
         with pytest.raises(aiomanager.AuthenticationError):
             async with aiomanager.connect(manager.address, b"no key of this host"):
                 pass
+
+
+@pytest.mark.anyio
+async def test_a_script_of_the_standard_library_connects():
+    """It registers the name of a queue and calls it, as at any manager."""
+
+    class Client(BaseManager):
+        pass
+
+    Client.register("jobs")
+
+    def work(address: tuple[str, int], key: bytes) -> object:
+        client = Client(address, key)
+        client.connect()
+        jobs = client.jobs()  # type: ignore[attr-defined]
+        jobs.put("from a script")
+        return jobs.get(True, 10)
+
+    async with aiomanager.host({"jobs": 0}, address=("127.0.0.1", 0)) as manager:
+        await manager.queue("jobs").put("for a script")
+        address = ("127.0.0.1", int(manager.address.rpartition(":")[2]))
+        assert await anyio.to_thread.run_sync(work, address, manager.authkey) == "for a script"
+        assert await manager.queue("jobs").get() == "from a script"
 
 
 @pytest.mark.anyio
