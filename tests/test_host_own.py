@@ -1,0 +1,355 @@
+"""Contract: the host as a client of ours speaks to it, message by message.
+
+Requests have an id, which their replies carry, so that many can wait on one connection; those that
+change something have a number in a channel, so that they can be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import logging
+import pickle
+from collections.abc import Iterator
+from multiprocessing import connection
+from typing import Any
+
+import pytest
+
+from aiomanager._clients import ANSWERS_KEPT, Clients
+from aiomanager._faces import Answer
+from aiomanager._server import QueueServer
+from aiomanager._wire import BULK_SIZE, MESSAGE_LIMIT, bulky, dump, load
+from tests.hosted_calls import FakeTimers
+from tests.hosts import authenticated, serving, stock_queue
+from tests.waiting import wait_until_sync
+
+pytestmark = pytest.mark.every_python
+
+
+@pytest.fixture
+def host() -> Iterator[QueueServer]:
+    """A host of two queues."""
+    with serving() as server:
+        yield server
+
+
+class Client:
+    """A connection of a client of ours."""
+
+    def __init__(self, conn: connection.Connection, name: str) -> None:
+        self.conn = conn
+        self._ids = itertools.count(1)
+        self._replies: dict[int, tuple[str, Any]] = {}
+        conn.send((None, "accept_connection", (f"aiomanager-client:{name}",), {}))
+        assert conn.recv() == ("#RETURN", None)
+
+    def send(self, method: str, *args: Any, queue: str = "jobs", **numbered: Any) -> int:
+        """Send a request; return its id."""
+        request_id = next(self._ids)
+        message = dump((f"aiomanager-queue:{queue}", method, args, numbered, request_id))
+        self.conn.send_bytes(b"".join(message))
+        return request_id
+
+    def reply(self, request_id: int) -> tuple[str, Any]:
+        """The reply to a request, whatever else comes before it."""
+        while request_id not in self._replies:
+            kind, value, answered = load(self.conn.recv_bytes())
+            assert answered not in self._replies
+            self._replies[answered] = kind, value
+        return self._replies.pop(request_id)
+
+    def call(self, method: str, *args: Any, queue: str = "jobs", **numbered: Any) -> Any:
+        """Send a request and return what it returned."""
+        kind, value = self.reply(self.send(method, *args, queue=queue, **numbered))
+        assert kind == "#RETURN", value
+        return value
+
+    def nothing_yet(self, request_id: int) -> bool:
+        """Whether a request waits, as what was sent after it is answered."""
+        self.call("qsize")
+        return request_id not in self._replies
+
+
+@contextlib.contextmanager
+def client(host: QueueServer, name: str = "one") -> Iterator[Client]:
+    """A client of ours, until its connection ends."""
+    with authenticated(host.address) as conn:
+        yield Client(conn, name)
+
+
+def data_of(deliveries: list[tuple[int, int, bytes]]) -> list[bytes]:
+    """The items of a receive."""
+    return [data for _, _, data in deliveries]
+
+
+# -- requests and replies ---------------------------------------------------------------------
+
+
+def test_the_operations(host: QueueServer):
+    """All of them, with the answers that they have."""
+    with client(host) as one:
+        assert one.call("put", [b"a", b"b", b"c"], None) == 3
+        assert (one.call("qsize"), one.call("empty"), one.call("full")) == (3, False, False)
+        assert one.call("maxsize", queue="small") == 2
+        deliveries = one.call("receive", 2, 0)
+        assert [attempt for _, attempt, _ in deliveries] == [1, 1]
+        assert data_of(deliveries) == [b"a", b"b"]
+        first, second = (delivery_id for delivery_id, _, _ in deliveries)
+        assert one.call("settle", [(first, "take", 0), (second, "nack", 0)]) == [True, True]
+        assert one.call("restore", b"a", 1) is None
+        deliveries = one.call("receive", 9, 0)
+        assert data_of(deliveries) == [b"a", b"b", b"c"]
+        (first, *_), (second, *_), (third, *_) = deliveries
+        assert one.call("move", first, "small", b"moved") is True
+        assert one.call("move", first, "small", b"moved") is False
+        assert one.call("settle", [(second, "ack", 0), (third, "take", 0)]) == [True, True]
+        assert one.call("task_done", 1) is None
+        assert one.call("join") is True
+        assert one.call("statistics")["done"] == 3
+        assert one.call("receive", 1, 0) == []
+        assert one.call("shutdown", False) is None
+        assert one.reply(one.send("put", [b"x"], 0))[0] == "#SHUTDOWN"
+        assert one.reply(one.send("receive", 1, None))[0] == "#SHUTDOWN"
+        assert data_of(one.call("receive", 1, 0, queue="small")) == [b"moved"]
+        assert one.call("ping", queue="") is None
+
+
+def test_requests_wait_beside_one_another(host: QueueServer):
+    """On one connection, and each is answered when it can be."""
+    with client(host) as one:
+        join_nothing = one.send("join")
+        first, second = one.send("receive", 1, None), one.send("receive", 1, 30)
+        timed_out = one.send("receive", 1, 0.01)
+        other = one.send("receive", 1, None, queue="small")
+        assert one.reply(join_nothing) == ("#RETURN", True)
+        assert one.reply(timed_out) == ("#RETURN", [])
+        assert one.nothing_yet(first)
+        one.call("put", [b"x"], None, queue="small")
+        assert data_of(one.reply(other)[1]) == [b"x"]
+        one.call("put", [b"a", b"b"], None)
+        assert data_of(one.reply(first)[1]) == [b"a"]
+        assert data_of(one.reply(second)[1]) == [b"b"]
+
+
+def test_a_waiting_request_can_be_cancelled(host: QueueServer):
+    """By its id; the cancel has an answer of its own."""
+    with client(host) as one:
+        waiting = one.send("receive", 1, None)
+        assert one.call("cancel", waiting) is None
+        assert one.reply(waiting) == ("#RETURN", [])
+        one.call("put", [b"a", b"b", b"c"], 0, queue="small")
+        putting = one.send("put", [b"d", b"e"], None, queue="small")
+        assert one.nothing_yet(putting)
+        one.call("cancel", putting, queue="small")
+        assert one.reply(putting) == ("#RETURN", 0)
+        joining = one.send("join", queue="small")
+        one.call("cancel", joining, queue="small")
+        assert one.reply(joining) == ("#RETURN", False)
+
+
+@pytest.mark.parametrize(
+    "request_,error,message",
+    [
+        (("nope",), AttributeError, "no operation 'nope'"),
+        (("put",), TypeError, "argument"),
+        (("put", ["no bytes"], 0), TypeError, "bytes-like"),
+        (("put", [5], 0), TypeError, "bytes-like"),
+        (("settle", 5), TypeError, "iterable"),
+        (("task_done", 1), ValueError, "too many times"),
+        (("move", 1, "nowhere", b""), KeyError, "'nowhere'; there is: jobs, small"),
+    ],
+    ids=["method", "arguments", "text", "number", "settlements", "task_done", "queue"],
+)
+def test_wrong_requests(host: QueueServer, request_: Any, error: type, message: str):
+    """Each gets its error, and the connection goes on."""
+    with client(host) as one:
+        kind, value = one.reply(one.send(*request_))
+        assert kind == "#ERROR"
+        assert type(value) is error
+        assert message in str(value)
+        assert one.call("qsize") == 0
+
+
+def test_queues_that_are_not_there(host: QueueServer):
+    """The error names those that are; and a client may ask for them."""
+    with client(host) as one:
+        kind, value = one.reply(one.send("qsize", queue="jbos"))
+        assert (kind, type(value)) == ("#ERROR", KeyError)
+        assert "'jbos'; there is: jobs, small" in str(value)
+        one.conn.send((None, "queues", (), {}))
+        assert one.conn.recv() == ("#RETURN", (["jobs", "small"], MESSAGE_LIMIT))
+
+
+def test_stock_clients_and_ours_share_a_queue(host: QueueServer):
+    """Frames of the ones are objects for the others."""
+    jobs = stock_queue(host.address)
+    with client(host) as one:
+        jobs.put({"from": "stock"})
+        ((_, _, data),) = one.call("receive", 1, None)
+        assert pickle.loads(data) == {"from": "stock"}
+        one.call("put", [pickle.dumps({"from": "ours"})], None)
+        assert jobs.get() == {"from": "ours"}
+
+
+# -- large frames -----------------------------------------------------------------------------
+
+
+def test_large_frames(host: QueueServer):
+    """They travel beside the pickle, both ways, among small ones."""
+    frames = [b"s" * 10, b"l" * BULK_SIZE, b"m" * (BULK_SIZE - 1), b"x" * 3_000_000]
+    with client(host) as one:
+        assert one.call("put", [bulky(frame) for frame in frames], None) == 4
+        received = data_of(one.call("receive", 4, None))
+        assert [bytes(data) for data in received] == frames
+
+
+def test_no_message_is_kept_for_a_part_of_it(host: QueueServer):
+    """A frame that is a small part of what it came in is copied out; one that is most of it is
+    the only thing to keep."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(len(found) for found in gc.get_objects() if type(found) is bytearray) + sum(
+            memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
+            for data in host.queues["jobs"]._backlog._ready
+        )
+
+    with client(host) as one:
+        frames = [b"l" * BULK_SIZE] * 20
+        one.call("put", [bulky(frame) for frame in frames], None)
+        deliveries = one.call("receive", 19, None)
+        one.call("settle", [(delivery_id, "ack", 0) for delivery_id, _, _ in deliveries])
+        del deliveries
+        assert kept() < 4 * BULK_SIZE
+        one.call("put", [bulky(b"y" * 1_000_000)], None)
+        assert kept() < 1_000_000 + 8 * BULK_SIZE
+
+
+# -- connections that end ---------------------------------------------------------------------
+
+
+def test_what_a_client_had_goes_to_others(host: QueueServer, caplog: pytest.LogCaptureFixture):
+    """When its connection is gone; and the log says so."""
+    with caplog.at_level(logging.WARNING), client(host, "other") as other:
+        with client(host) as one:
+            one.call("put", [b"a", b"b"], None)
+            one.call("receive", 2, None)
+            waiting = one.send("receive", 1, None)
+            assert one.nothing_yet(waiting)
+        deliveries = other.call("receive", 2, 5)
+        assert [(attempt, data) for _, attempt, data in deliveries] == [(2, b"a"), (2, b"b")]
+    assert "a client is gone; 2 items of queue 'jobs'" in caplog.text
+
+
+def test_a_repeated_request_is_not_run_again(host: QueueServer):
+    """It gets the answer that it had, on whatever connection."""
+    with client(host) as one:
+        assert one.call("put", [b"a"], None, channel="put", number=1) == 1
+        assert one.call("put", [b"a"], None, channel="put", number=1) == 1
+    with client(host) as one:
+        assert one.call("put", [b"a"], None, channel="put", number=1) == 1
+        assert one.call("qsize") == 1
+        assert one.call("put", [b"b"], None, channel="put", number=2) == 1
+        assert one.call("put", [b"x"], None, channel="put", number=2, queue="small") == 1
+        assert one.call("put", [b"c"], None, channel="another", number=2) == 1
+        assert one.call("qsize") == 3
+    with client(host, "another client") as another:
+        assert another.call("put", [b"d"], None, channel="put", number=2) == 1
+        assert another.call("qsize") == 4
+
+
+def test_errors_are_repeated_too(host: QueueServer):
+    """Whatever the answer was."""
+    with client(host) as one:
+        for _ in range(2):
+            kind, value = one.reply(one.send("task_done", 1, channel="c", number=1))
+            assert (kind, type(value)) == ("#ERROR", ValueError)
+            one.call("put", [b"a"], None)
+            one.call("settle", [(one.call("receive", 1, 0)[0][0], "take", 0)])
+
+
+def test_a_number_that_goes_back_is_refused(host: QueueServer):
+    """Two that use one channel must not get one another's answers."""
+    with client(host) as one:
+        one.call("put", [b"a"], None, channel="put", number=5)
+        kind, value = one.reply(one.send("put", [b"b"], None, channel="put", number=4))
+        assert (kind, type(value)) == ("#ERROR", RuntimeError)
+        assert one.call("qsize") == 1
+
+
+def test_a_put_that_waited_when_its_connection_broke(host: QueueServer):
+    """What went in before is what its repetition is told; nothing goes in twice or later."""
+    with client(host) as one:
+        one.call("put", [b"a"], None, queue="small")
+        waiting = one.send("put", [b"b", b"c", b"d"], None, queue="small", channel="put", number=1)
+        assert one.nothing_yet(waiting)
+    with client(host) as one:
+        again = one.call("put", [b"b", b"c", b"d"], None, queue="small", channel="put", number=1)
+        assert again == 1
+        assert data_of(one.call("receive", 9, 0, queue="small")) == [b"a", b"b"]
+        assert one.call("receive", 9, 0, queue="small") == []
+
+
+def test_a_client_that_connects_again_has_given_up_its_older_connection(host: QueueServer):
+    """Even where the host has not heard of that yet: what was leased there goes back at once."""
+    with client(host) as older:
+        older.call("put", [b"a"], None)
+        older.call("receive", 1, None)
+        with client(host) as newer:
+            ((_, attempt, data),) = newer.call("receive", 1, 0)
+            assert (attempt, data) == (2, b"a")
+        with pytest.raises((EOFError, ConnectionError)):
+            older.call("qsize")
+
+
+def test_the_lease_timeout():
+    """A client that is alive and hangs loses what it leased; what it settles late is refused."""
+    with serving(lease_timeout=0.05) as host, client(host) as one, client(host, "other") as other:
+        one.call("put", [b"a"], None)
+        ((delivery_id, _, _),) = one.call("receive", 1, None)
+        ((_, attempt, data),) = other.call("receive", 1, 5)
+        assert (attempt, data) == (2, b"a")
+        assert one.call("settle", [(delivery_id, "ack", 0)]) == [False]
+
+
+def test_what_a_client_was_answered_is_forgotten_in_time():
+    """Not while it is connected, however long; some time after it has left."""
+    timers = FakeTimers()
+    clients = Clients(timers)
+    ran: list[int] = []
+
+    def put(number: int) -> None:
+        def run(send: Any) -> None:
+            ran.append(number)
+            send(("#RETURN", None))
+
+        def send(answer: Answer) -> bool:
+            return True
+
+        clients.introduce("one").once("put", number, run, send)
+
+    put(1)
+    timers.advance(ANSWERS_KEPT * 3)
+    put(1)
+    clients.left("one")
+    timers.advance(ANSWERS_KEPT * 0.9)
+    put(1)
+    clients.left("one")
+    timers.advance(ANSWERS_KEPT * 0.9)
+    put(1)
+    assert ran == [1]
+    clients.left("one")
+    timers.advance(ANSWERS_KEPT)
+    assert len(clients) == 0
+    put(1)
+    assert ran == [1, 1]
+
+
+def test_strangers_to_the_protocol_get_an_error(host: QueueServer):
+    """Requests with ids are for clients that have said who they are."""
+    with authenticated(host.address) as conn:
+        conn.send(("aiomanager-queue:jobs", "qsize", (), {}, 1))
+        assert conn.recv()[0] == "#TRACEBACK"
+    wait_until_sync(lambda: not host._peers, description="it is gone")
