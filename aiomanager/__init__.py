@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._client import connect, host
-from ._consumer import DeadLetter, consume
+from ._consumer import consume
 from ._delivery import NO_SENTINEL, Delivery
 from ._errors import (
     AioManagerError,
@@ -19,6 +19,7 @@ from ._errors import (
     RemoteError,
 )
 from ._host import QueueManager
+from ._letters import DeadLetter
 from ._manager import AsyncManager
 from ._objects import AsyncProxy
 from ._proxy import wrap

@@ -67,6 +67,8 @@ def host(
     address: AddressLike | None = None,
     authkey: bytes | str | None = None,
     lease_timeout: float | None = None,
+    dead_letter: str | None = None,
+    max_deliveries: int = 20,
     lane: Lane | None = None,
 ) -> AsyncManager:
     """A host process of this program's own and a connection to it, to be used in `async with`.
@@ -81,6 +83,10 @@ def host(
         authkey: bytes or str; left out, a random key.
         lease_timeout: seconds after which an item that a live consumer has received and not
             settled goes to somebody else; None, the default, for never.
+        dead_letter: the name of the queue, one of `queues`, for items that were handed out
+            `max_deliveries` times to consumers that were lost with them; without one they are
+            handed out for ever.
+        max_deliveries: see `dead_letter`.
         lane: as in `connect`.
 
     Raises:
@@ -97,5 +103,7 @@ def host(
         key,
         queues,
         lease_timeout=lease_timeout,
+        dead_letter=dead_letter,
+        max_deliveries=max_deliveries,
     )
     return AsyncManager(process, key, ConnectOptions(lane=lane))

@@ -8,7 +8,7 @@ import logging
 import math
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ._delivery import NO_SENTINEL, Delivery, is_sentinel
 from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
-from ._frames import decode
+from ._letters import DeadLetter
 from ._queue import AsyncQueue
 
 T = TypeVar("T")
@@ -27,28 +27,6 @@ Backoff = float | Callable[[int], float]
 LONGEST_BACKOFF = 60.0
 # A retry is due at the host a moment after it is due here: the way there takes time.
 RETRY_MARGIN = 0.1
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """What `consume` puts in its dead-letter queue for an item that it has given up.
-
-    Attributes:
-        data: the item as it travelled, also where no process can unpickle it.
-        reason: the last error, as text.
-        attempts: how often the item was handed out.
-        queue: the name of the queue that it came from.
-    """
-
-    data: bytes = field(repr=False)
-    reason: str
-    attempts: int
-    queue: str
-
-    @property
-    def item(self) -> Any:
-        """The item. Raises `DecodeError` where this process cannot unpickle it."""
-        return decode(self.data)
 
 
 async def consume(

@@ -31,7 +31,7 @@ class HostProcess:
 
     Args:
         address: where it shall listen; None for a private socket.
-        lease_timeout: as in `QueueManager`.
+        lease_timeout, dead_letter, max_deliveries: as in `QueueManager`.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class HostProcess:
         queues: Mapping[str, int],
         *,
         lease_timeout: float | None,
+        dead_letter: str | None,
+        max_deliveries: int,
     ) -> None:
         if address is not None and address.kind not in ("tcp", "unix"):
             raise ConfigurationError(f"a host cannot listen on {address}")
@@ -49,6 +51,8 @@ class HostProcess:
             "authkey": base64.b64encode(authkey).decode(),
             "queues": check_queues(queues),
             "lease_timeout": lease_timeout,
+            "dead_letter": dead_letter,
+            "max_deliveries": max_deliveries,
         }
         self._process: Process | None = None
         self._unwanted = False

@@ -101,6 +101,10 @@ class QueueManager(managers.BaseManager):
         queues: the name of each queue and its maxsize, 0 for unbounded.
         lease_timeout: seconds after which an item that a live client of ours has received and not
             settled goes to somebody else; None, the default, for never.
+        dead_letter: the name of the queue, one of `queues`, for items that were handed out
+            `max_deliveries` times to clients that were lost with them; without one they are handed
+            out for ever.
+        max_deliveries: see `dead_letter`.
         dead_after: seconds that a TCP connection may be dead without a word before its client
             counts as gone.
         handshake_timeout: seconds for a new connection to authenticate.
@@ -135,6 +139,8 @@ class QueueManager(managers.BaseManager):
         *,
         queues: Mapping[str, int] | None = None,
         lease_timeout: float | None = None,
+        dead_letter: str | None = None,
+        max_deliveries: int = 20,
         dead_after: float = 25.0,
         handshake_timeout: float = 10.0,
         message_limit: int | None = None,
@@ -149,6 +155,8 @@ class QueueManager(managers.BaseManager):
         settings = HostSettings(
             queues=check_queues(queues or {}),
             lease_timeout=lease_timeout,
+            dead_letter=dead_letter,
+            max_deliveries=max_deliveries,
             dead_after=dead_after,
             handshake_timeout=handshake_timeout,
             allow_shutdown=allow_shutdown,

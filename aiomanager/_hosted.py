@@ -21,39 +21,17 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ._backlog import Backlog, Data, Item, Timer, Timers
+from ._backlog import Backlog, Data, Item, Timers
 from ._errors import QueueShutDown
 from ._leases import Leases
+from ._parked import Line, Parked, Reply
 
 logger = logging.getLogger("aiomanager.host")
 
-# Called once with the answer; an exception instance is the answer of a call that failed. Returns
-# False where the one who asked is gone, so that what the answer carried has to be kept. It may
-# call the queue.
-Reply = Callable[[Any], bool]
-
 Action = Literal["ack", "take", "nack", "return"]
 Settlement = tuple[int, Action, float]
-
-
-@dataclass(slots=True, eq=False)
-class Parked:
-    """A call that waits: for items (count), for room (frames), or for the queue to be done."""
-
-    owner: Hashable
-    ticket: Hashable
-    reply: Reply
-    count: int = 0
-    lease: bool = True
-    frames: deque[Data] | None = None
-    accepted: int = 0
-    timer: Timer | None = None
-
-
-Line = OrderedDict[Parked, None]  # first come, first served; anyone may leave
 
 
 class HostedQueue:
@@ -65,6 +43,10 @@ class HostedQueue:
         lease_timeout: seconds after which a delivery that is not settled returns though its owner
             is alive; None for never.
         name: what its log records call it.
+        max_deliveries: how often an item may be handed out to owners that are lost, or that let
+            the time of their lease pass, before `bury` is given it; a nack is its owner's
+            decision, and counts for nothing here.
+        bury: takes such an item; without it they are handed out for ever.
     """
 
     def __init__(
@@ -74,9 +56,13 @@ class HostedQueue:
         *,
         lease_timeout: float | None = None,
         name: str = "",
+        max_deliveries: int = 20,
+        bury: Callable[[Item], None] | None = None,
     ) -> None:
         self.maxsize = maxsize
         self.name = name
+        self._max_deliveries = max_deliveries
+        self._bury = bury
         self.is_shutdown = False
         self._dropping = False  # shut down at once: what would return is dropped
         self._timers = timers
@@ -151,6 +137,11 @@ class HostedQueue:
                 self._move()
             reply(len(frames))
 
+    def add(self, data: Data) -> None:
+        """Append an item, room or not."""
+        self._append([data])
+        self._move()
+
     def restore(self, data: Data, attempt: int) -> None:
         """Undo a take: the item is again the first to be received, and no longer taken."""
         self._taken = max(0, self._taken - 1)
@@ -211,8 +202,7 @@ class HostedQueue:
         if target.is_shutdown:
             raise QueueShutDown("the queue to move to was shut down; nothing more can be put")
         self._settle(owner, delivery_id, "ack", 0.0)
-        target._append([data])
-        target._move()
+        target.add(data)
         self._move()
         return True
 
@@ -254,7 +244,7 @@ class HostedQueue:
                 if line is self._putters:
                     parked.reply(parked.accepted)
         items = self._leases.end_all(owner)
-        self._return(items)
+        self._lost(items)
         self._move()
         return len(items)
 
@@ -392,5 +382,15 @@ class HostedQueue:
             len(items),
             self.name,
         )
-        self._return(items)
+        self._lost(items)
         self._move()
+
+    def _lost(self, items: Iterable[Item]) -> None:
+        """Nobody said what became of these. What loses its owner again and again may be what ends
+        them."""
+        for item in items:
+            if self._bury is None or item.attempt < self._max_deliveries:
+                self._return([item])
+            else:
+                self._done += 1
+                self._bury(item)

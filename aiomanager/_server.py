@@ -15,10 +15,13 @@ from multiprocessing import current_process, managers
 from traceback import format_exc
 from typing import Any
 
+from ._backlog import Item
 from ._clients import Client, Clients
 from ._ending import stopped_by_signals
 from ._faces import PUTS, STOCK_METHODS, Answer, OwnFace, Send, StockFace, with_frame
+from ._frames import encode
 from ._hosted import HostedQueue
+from ._letters import DeadLetter
 from ._listening import Address, Listener, configure, describe
 from ._peers import Peer
 from ._plain import NotPlainError, encode_any, encode_plain, load_plain
@@ -67,7 +70,12 @@ class QueueServer(managers.Server):
         self.reactor = Reactor()
         self.queues = {
             name: HostedQueue(
-                self.reactor, maxsize, lease_timeout=self.settings.lease_timeout, name=name
+                self.reactor,
+                maxsize,
+                lease_timeout=self.settings.lease_timeout,
+                name=name,
+                max_deliveries=self.settings.max_deliveries,
+                bury=self._burial(name),
             )
             for name, maxsize in self.settings.queues.items()
         }
@@ -87,6 +95,20 @@ class QueueServer(managers.Server):
         self._client_of: dict[Peer, tuple[str, Client]] = {}
         self._at_workers = 0  # requests that threads are working on
         self._stopping = False
+
+    def _burial(self, name: str) -> Callable[[Item], None] | None:
+        """What the queue `name` does with an item that it gives up."""
+        target = self.settings.dead_letter
+        if target is None or target == name:
+            return None
+
+        def bury(item: Item) -> None:
+            reason = f"its consumer was lost {item.attempt} times"
+            letter = DeadLetter(bytes(item.data), reason, item.attempt, name)
+            logger.warning("an item of queue %r goes to %r: %s", name, target, reason)
+            self.queues[target].add(encode(letter))
+
+        return bury
 
     # -- life ---------------------------------------------------------------------------------
 

@@ -18,6 +18,10 @@ class HostSettings:
         queues: the name of each queue and its maxsize, 0 for unbounded.
         lease_timeout: how long a client of ours that is alive may keep an item without settling
             it, before it goes to somebody else; None for any time.
+        dead_letter: the name of the queue, one of `queues`, for items that were handed out
+            `max_deliveries` times to clients that were lost with them, or kept them longer than
+            `lease_timeout`; without one they are handed out for ever.
+        max_deliveries: see `dead_letter`.
         dead_after: how long a TCP connection may be dead without a word before its client counts
             as gone.
         handshake_timeout: how long a new connection may take to authenticate.
@@ -30,6 +34,8 @@ class HostSettings:
 
     queues: Mapping[str, int] = field(default_factory=dict)
     lease_timeout: float | None = None
+    dead_letter: str | None = None
+    max_deliveries: int = 20
     dead_after: float = 25.0
     handshake_timeout: float = 10.0
     unauthenticated_limit: int = 1024
@@ -40,7 +46,18 @@ class HostSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         check_queues(self.queues)
-        for name in ("lease_timeout", "dead_after", "handshake_timeout", "message_limit"):
+        if self.dead_letter is not None and self.dead_letter not in self.queues:
+            raise ConfigurationError(
+                f"dead_letter is {self.dead_letter!r}; name one of the queues: "
+                f"{', '.join(sorted(self.queues)) or 'there is none'}"
+            )
+        for name in (
+            "lease_timeout",
+            "max_deliveries",
+            "dead_after",
+            "handshake_timeout",
+            "message_limit",
+        ):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value > 0):
                 raise ConfigurationError(f"{name} is {value!r}; give a number above 0")

@@ -22,6 +22,8 @@ HOST = (
     "_keys",
     "_backlog",
     "_leases",
+    "_parked",
+    "_letters",
     "_hosted",
     "_faces",
     "_reactor",

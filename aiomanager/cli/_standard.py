@@ -6,6 +6,7 @@ descriptor instead keeps the connection to the host alive, and lets Ctrl-C throu
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -25,6 +26,8 @@ _ATOMIC = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
 async def read(descriptor: int = INPUT) -> bytes:
     """What there is to read, as soon as there is something; b"" at the end."""
+    if descriptor == INPUT and sys.stdin is None:
+        return b""  # it was closed, and its number may be that of a socket of ours by now
     if _is_file(descriptor):
         await anyio.lowlevel.checkpoint()
     elif sys.platform == "win32":
@@ -37,8 +40,11 @@ async def read(descriptor: int = INPUT) -> bytes:
 async def write(data: bytes, descriptor: int = OUTPUT) -> None:
     """Write all of it.
 
-    Raises `BrokenPipeError` where nobody reads any more. Cancelled, it may have written a part.
+    Raises `BrokenPipeError` where nobody reads any more, and other `OSError`s. Cancelled, it may
+    have written a part.
     """
+    if descriptor == OUTPUT and sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
     view = memoryview(data)
     if sys.platform == "win32" or _is_file(descriptor):
         while view:

@@ -9,7 +9,7 @@ from typing import Any
 from .._errors import ConfigurationError
 from .._session import Session
 from .._tasks import Slot
-from .._wire import bulky
+from .._wire import MESSAGE_LIMIT, bulky
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, count_done
 
 
@@ -21,7 +21,7 @@ class HostedEngine(QueueEngine):
         message_limit: bytes of the largest message that the host takes.
     """
 
-    def __init__(self, session: Session, ident: str, message_limit: int) -> None:
+    def __init__(self, session: Session, ident: str, message_limit: int = MESSAGE_LIMIT) -> None:
         # A frame may share its message with a batch of small ones.
         self.frame_limit = message_limit - 2 * BATCH_BYTES
         self._session = session

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import anyio
 
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
-from .._frames import Frame, decode, encode
+from .._frames import Frame, encode
 from .._links import Conversation, LinkPool
 from .._references import decode_item
 from .._replies import Expression, load_reply

@@ -1,0 +1,31 @@
+"""What a dead-letter queue holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._frames import decode
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """What stands in a dead-letter queue for an item that was given up: by `consume`, after its
+    last retry, or by the host, after too many consumers were lost with it.
+
+    Attributes:
+        data: the item as it travelled, also where no process can unpickle it.
+        reason: the last error, as text.
+        attempts: how often the item was handed out.
+        queue: the name of the queue that it came from.
+    """
+
+    data: bytes = field(repr=False)
+    reason: str
+    attempts: int
+    queue: str
+
+    @property
+    def item(self) -> Any:
+        """The item. Raises `DecodeError` where this process cannot unpickle it."""
+        return decode(self.data)
