@@ -39,6 +39,7 @@ async def consume(
     dead_letter: AsyncQueue[Any] | None = None,
     on_error: Callable[[Delivery[T], Exception], object] | None = None,
     sentinel: Any = ...,
+    relay_sentinel: bool = False,
     drain_timeout: float | None = 10.0,
     handle_signals: bool = False,
 ) -> int:
@@ -61,6 +62,9 @@ async def consume(
             Where it settles the delivery itself, that stands. What it raises ends this call.
         sentinel: the item that ends the loop, given to no handler, and marked done: one for all
             handlers of this call. `NO_SENTINEL` for none; left out, that of the queue.
+        relay_sentinel: hand the sentinel on instead of marking it done, so that one ends the
+            consumers of all processes. It stays in the queue then, and ends those who come later
+            too; `queue.shutdown()` says the same without leaving anything behind.
         drain_timeout: seconds that handlers get to end when this call is cancelled; after that
             they are cancelled, and their items handed out again. None for any time.
         handle_signals: end as by cancellation, but without raising, at SIGINT and SIGTERM. Not
@@ -85,7 +89,7 @@ async def consume(
     if sentinel is ...:
         sentinel = queue.sentinel
     rules = _Rules(handler, retries, backoff, dead_letter, on_error)
-    consumer = _Consumer(queue, rules, concurrency, sentinel, drain_timeout)
+    consumer = _Consumer(queue, rules, concurrency, sentinel, relay_sentinel, drain_timeout)
     if handle_signals:
         await _stopped_by_signals(consumer)
     else:
@@ -145,12 +149,14 @@ class _Consumer:
         rules: _Rules,
         concurrency: int,
         sentinel: object,
+        relay_sentinel: bool,
         drain_timeout: float | None,
     ) -> None:
         self._queue = queue
         self._rules = rules
         self._concurrency = concurrency
         self._sentinel = sentinel
+        self._relay_sentinel = relay_sentinel
         self._drain_timeout = drain_timeout
         self._free = anyio.Semaphore(concurrency)
         self._receiving = anyio.CancelScope()
@@ -256,7 +262,7 @@ class _Consumer:
         await self._all_free()
         wait = self._retry_due - anyio.current_time()
         if wait <= 0:
-            await sentinel.ack()
+            await (sentinel.nack() if self._relay_sentinel else sentinel.ack())
             return True
         await sentinel.nack(delay=wait)
         return False
