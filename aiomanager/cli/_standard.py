@@ -24,47 +24,56 @@ CHUNK = 256 * 1024
 _ATOMIC = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
 
-async def read(descriptor: int = INPUT) -> bytes:
+async def read() -> bytes:
     """What there is to read, as soon as there is something; b"" at the end."""
-    if descriptor == INPUT and sys.stdin is None:
-        return b""  # it was closed, and its number may be that of a socket of ours by now
-    if _is_file(descriptor):
+    if not is_open(INPUT):
+        return b""
+    if _is_file(INPUT):
         await anyio.lowlevel.checkpoint()
     elif sys.platform == "win32":
-        return await anyio.to_thread.run_sync(os.read, descriptor, CHUNK)
+        return await anyio.to_thread.run_sync(os.read, INPUT, CHUNK)
     else:
-        await anyio.wait_readable(descriptor)
-    return os.read(descriptor, CHUNK)
+        await anyio.wait_readable(INPUT)
+    return os.read(INPUT, CHUNK)
 
 
-async def write(data: bytes, descriptor: int = OUTPUT) -> None:
+async def write(data: bytes) -> None:
     """Write all of it.
 
     Raises `BrokenPipeError` where nobody reads any more, and other `OSError`s. Cancelled, it may
     have written a part.
     """
-    if descriptor == OUTPUT and sys.stdout is None:
+    if not is_open(OUTPUT):
         raise OSError(errno.EBADF, "standard output is closed")
     view = memoryview(data)
-    if sys.platform == "win32" or _is_file(descriptor):
+    if sys.platform == "win32" or _is_file(OUTPUT):
         while view:
-            view = view[os.write(descriptor, view) :]
+            view = view[os.write(OUTPUT, view) :]
         return
     poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
+    poll.register(OUTPUT, select.POLLOUT)
     while view:
         if not poll.poll(0):
-            await anyio.wait_writable(descriptor)
-        view = view[os.write(descriptor, view[:_ATOMIC]) :]
+            await anyio.wait_writable(OUTPUT)
+        view = view[os.write(OUTPUT, view[:_ATOMIC]) :]
 
 
-async def reader_gone(descriptor: int = OUTPUT) -> None:
+async def reader_gone() -> None:
     """Return when the reader of a pipe is gone; never where output is something else."""
-    if sys.platform != "win32" and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+    is_pipe = is_open(OUTPUT) and stat.S_ISFIFO(os.fstat(OUTPUT).st_mode)
+    if is_pipe and sys.platform != "win32":
         # Nothing can be read here: what wakes this is the error condition, which is always told.
-        await anyio.wait_readable(descriptor)
+        await anyio.wait_readable(OUTPUT)
         return
     await anyio.sleep_forever()
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether it was there when this process began. If not, its number may be that of a socket of
+    ours by now."""
+    # What the type says is not so: these are None where the descriptor was closed.
+    streams: tuple[object, ...] = (sys.stdin, sys.stdout, sys.stderr)
+    return streams[descriptor] is not None
 
 
 def discard_output() -> None:
@@ -76,7 +85,7 @@ def discard_output() -> None:
 
 def is_terminal(descriptor: int) -> bool:
     """Whether somebody sits there."""
-    return os.isatty(descriptor)
+    return is_open(descriptor) and os.isatty(descriptor)
 
 
 def _is_file(descriptor: int) -> bool:

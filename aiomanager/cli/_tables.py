@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aiomanager import QueueStatistics
+
+from . import _standard
 
 Counts = Mapping[str, QueueStatistics]
 
@@ -39,7 +40,7 @@ _UNLIMITED = 1000
 def shown(*, as_json: bool, live: bool) -> Generator[Callable[[Counts], None], None, None]:
     """A function that shows what was counted; `live`, in the place of what it showed before,
     where standard output can do that."""
-    terminal = sys.stdout.isatty()
+    terminal = _standard.is_terminal(_standard.OUTPUT)
     console = Console(highlight=False, width=None if terminal else _UNLIMITED)
     if as_json:
         yield _print_json
