@@ -240,7 +240,10 @@ def test_what_a_client_had_goes_to_others(host: QueueServer, caplog: pytest.LogC
             assert one.nothing_yet(waiting)
         deliveries = other.call("receive", 2, 5)
         assert [(attempt, data) for _, attempt, data in deliveries] == [(2, b"a"), (2, b"b")]
-    assert "a client is gone; 2 items of queue 'jobs'" in caplog.text
+        wait_until_sync(
+            lambda: "a client is gone; 2 items of queue 'jobs'" in caplog.text,
+            description="the log says so",
+        )
 
 
 def test_a_repeated_request_is_not_run_again(host: QueueServer):

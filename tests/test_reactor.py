@@ -1,0 +1,132 @@
+"""The host's loop: times, calls from other threads, and callbacks that fail."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from aiomanager._reactor import CANCELLED, WARNINGS, WARNINGS_PERIOD, Reactor
+
+pytestmark = pytest.mark.every_python
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    """A reactor that is closed at the end."""
+    reactor = Reactor()
+    yield reactor
+    reactor.close()
+
+
+def test_calls_happen_at_their_time_and_in_order(reactor: Reactor):
+    """Earlier ones first, equal ones as they were asked for, cancelled ones not at all."""
+    calls: list[str] = []
+    now = reactor.time()
+    reactor.call_at(now + 0.02, lambda: calls.append("second"))
+    reactor.call_at(now + 0.02, lambda: calls.append("third"))
+    reactor.call_at(now + 0.01, lambda: calls.append("first"))
+    cancelled = reactor.call_at(now + 0.015, lambda: calls.append("cancelled"))
+    cancelled.cancel()
+    cancelled.cancel()
+    last = reactor.call_at(now + 0.03, reactor.stop)
+    reactor.run()
+    last.cancel()
+    assert calls == ["first", "second", "third"]
+    assert reactor.time() >= now + 0.03
+
+
+def test_a_call_may_ask_for_another(reactor: Reactor):
+    """Also for one that is due already."""
+    calls: list[int] = []
+
+    def again() -> None:
+        calls.append(1)
+        if len(calls) < 5:
+            reactor.call_at(reactor.time(), again)
+        else:
+            reactor.stop()
+
+    reactor.call_at(reactor.time(), again)
+    reactor.run()
+    assert len(calls) == 5
+
+
+def test_cancelled_calls_do_not_pile_up(reactor: Reactor):
+    """Nearly every deadline is cancelled long before its time."""
+    kept = [reactor.call_at(reactor.time() + 3600, lambda: None) for _ in range(10)]
+    for _ in range(10_000):
+        reactor.call_at(reactor.time() + 3600, lambda: None).cancel()
+    assert len(reactor._timers) <= CANCELLED + len(kept) + 1
+    assert all(timer in [entry[2] for entry in reactor._timers] for timer in kept)
+
+
+def test_calls_from_other_threads_wake_it(reactor: Reactor):
+    """It sleeps until there is something to do, and misses nothing."""
+    calls: list[int] = []
+
+    def ask() -> None:
+        for number in range(1000):
+            reactor.call_soon(partial(calls.append, number))
+        reactor.call_soon(reactor.stop)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    reactor.run()
+    thread.join()
+    assert calls == list(range(1000))
+
+
+def test_a_callback_that_fails_is_logged(reactor: Reactor, caplog: pytest.LogCaptureFixture):
+    """Whichever kind it is; the others are called."""
+
+    def fail(*args: object) -> None:
+        raise LookupError("as asked")
+
+    one, other = socket.socketpair()
+    with one, other, caplog.at_level(logging.ERROR):
+        reactor.watch(one, 1, fail)
+        other.send(b"x")
+        reactor.call_soon(fail)
+        reactor.call_at(reactor.time(), fail)
+        reactor.call_at(reactor.time() + 0.01, reactor.stop)
+        reactor.run()
+        reactor.unwatch(one)
+        reactor.unwatch(one)
+    assert caplog.text.count("LookupError: as asked") >= 3
+
+
+def test_it_sleeps_while_there_is_nothing_to_do(reactor: Reactor):
+    """A deadline far away costs nothing."""
+    reactor.call_at(reactor.time() + 0.2, reactor.stop)
+    before = time.thread_time()
+    reactor.run()
+    assert time.thread_time() - before < 0.05
+
+
+def test_calls_after_the_end_are_ignored():
+    """A thread may finish when the host is over."""
+    reactor = Reactor()
+    reactor.close()
+    reactor.call_soon(lambda: None)
+
+
+def test_warnings_that_peers_cause_are_limited(
+    reactor: Reactor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """Some are written; of the others only the number, later."""
+    now = 0.0
+    monkeypatch.setattr(reactor, "time", lambda: now)
+    with caplog.at_level(logging.WARNING):
+        now = 100.0
+        for _ in range(WARNINGS + 5):
+            reactor.warn("%s was refused", "a peer")
+        assert caplog.messages == ["a peer was refused"] * WARNINGS
+        now += WARNINGS_PERIOD
+        reactor.warn("again")
+    assert caplog.messages[WARNINGS:] == ["5 more warnings were left out", "again"]
