@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -16,6 +17,9 @@ from .engines.base import QueueEngine, Received, Settlement
 # How many items one call to the host asks for at most.
 FETCH_ITEMS = 1024
 
+# A wait that is about to end is not cut shorter than this, in seconds.
+SHORTEST_WAIT = 0.01
+
 # How an item that was received goes back: after a nack; not looked at; or not looked at by the one
 # who had taken it already.
 Return = Literal["nack", "return", "restore"]
@@ -24,9 +28,10 @@ Return = Literal["nack", "return", "restore"]
 class _Waiter:
     """Somebody who waits for up to `count` items, to take them or to hold a lease on them."""
 
-    def __init__(self, inbox: Inbox, count: int, take: bool) -> None:
+    def __init__(self, inbox: Inbox, count: int, take: bool, deadline: float) -> None:
         self.count = count
         self.take = take
+        self.deadline = deadline
         self._inbox = inbox
         self.slot: Slot[list[Received]] = Slot(self.discard)
 
@@ -49,7 +54,7 @@ class Inbox:
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
         self._fetched: anyio.Event | None = None  # there while the fetcher runs
         # Those who do not wait: what is there now, for all who ask now.
-        self._at_once: Batcher[_Waiter, list[Received]] = Batcher(self._fetch_now)
+        self._at_once: Batcher[_Waiter, list[Received]] = Batcher(self._fetch_now, revocable=True)
         self._returns: Batcher[tuple[Received, Return, float], bool] = Batcher(self._send_back)
 
     async def receive(self, count: int, timeout: float | None, *, take: bool) -> list[Received]:
@@ -58,7 +63,8 @@ class Inbox:
         Cancelled, it has received nothing: what was on its way goes to the next waiter here or
         back to the queue.
         """
-        waiter = _Waiter(self, count, take)
+        deadline = math.inf if timeout is None else anyio.current_time() + timeout
+        waiter = _Waiter(self, count, take, deadline)
         if timeout is not None and timeout <= 0:
             return await self._at_once.submit(waiter, waiter.discard)
         self._waiters[waiter] = None
@@ -111,11 +117,14 @@ class Inbox:
     async def _fetch_for_waiters(self) -> None:
         # What goes back comes before what was put after it.
         await self._returns.drained()
-        counts = (waiter.count for waiter in itertools.islice(self._waiters, FETCH_ITEMS))
-        wanted = min(sum(counts), FETCH_ITEMS)
-        if not wanted:
+        waiters = list(itertools.islice(self._waiters, FETCH_ITEMS))
+        if not waiters:
             return
-        rest = deque(await self._engine.receive(wanted, None).wait())
+        wanted = min(sum(waiter.count for waiter in waiters), FETCH_ITEMS)
+        # Not for longer than they do: a stock host goes on waiting when they have left.
+        left = max(waiter.deadline for waiter in waiters) - anyio.current_time()
+        timeout = None if left == math.inf else max(SHORTEST_WAIT, left)
+        rest = deque(await self._engine.receive(wanted, timeout).wait())
         shares: list[Share] = []
         while rest and self._waiters:
             waiter, _ = self._waiters.popitem(last=False)

@@ -140,7 +140,7 @@ class LinkPool:
         self._limiter: anyio.CapacityLimiter | None = None
         self._idle: list[Link] = []
         self._used: set[Link] = set()
-        self._closed = False
+        self.closed = False
 
     async def call(self, conversation: Conversation[T]) -> T:
         """Run a short conversation. To be run by a task that no caller can cancel (`finish`)."""
@@ -175,7 +175,7 @@ class LinkPool:
         return link
 
     def _check_open(self, link: Link | None = None) -> None:
-        if self._closed:
+        if self.closed:
             if link is not None:
                 self.drop(link)
             raise ConnectionLostError("this manager is closed")
@@ -191,7 +191,7 @@ class LinkPool:
 
     def give_back(self, link: Link) -> None:
         """Let others use a link again, unless it was dropped meanwhile."""
-        if self._closed or link not in self._used or len(self._idle) >= MOST_IDLE:
+        if self.closed or link not in self._used or len(self._idle) >= MOST_IDLE:
             self._used.discard(link)
             link.close()
         else:
@@ -212,7 +212,7 @@ class LinkPool:
 
     def close(self) -> None:
         """Close all links, those in use included."""
-        self._closed = True
+        self.closed = True
         _close_all(self._idle, self._used, os.getpid())
 
     def close_when_garbage(self) -> None:

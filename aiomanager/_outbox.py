@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 
 from ._errors import QueueFull
-from ._tasks import Batcher, Slot, spawn
+from ._tasks import Batcher, Slot, filled, spawn
 from .engines.base import BATCH_BYTES, QueueEngine
 
 # What one batch holds at most, beside its bytes: a caller waits for the whole batch that its item
@@ -26,14 +26,30 @@ class _Blocked:
         self.slot: Slot[int] = Slot()
 
 
+class _Put:
+    """Frames on their way to the host."""
+
+    __slots__ = ("blocked", "deadline", "frames", "waits")
+
+    def __init__(self, frames: Sequence[bytes], deadline: float | None, waits: bool) -> None:
+        self.frames = frames
+        self.deadline = deadline
+        self.waits = waits
+        self.blocked: _Blocked | None = None  # there once there was no room for all of them
+
+
 class Outbox:
     """Everything that waits goes as one batch; what does not fit waits for room, in order, one
     put at the host at a time."""
 
     def __init__(self, engine: QueueEngine) -> None:
         self._engine = engine
-        self._batcher: Batcher[Sequence[bytes], int] = Batcher(
-            self._send, limit=BATCH_ITEMS, size=_size, size_limit=BATCH_BYTES
+        self._batcher: Batcher[_Put, int] = Batcher(
+            self._send,
+            limit=BATCH_ITEMS,
+            size=_size,
+            size_limit=BATCH_BYTES,
+            revocable=True,
         )
         self._blocked: deque[_Blocked] = deque()
         self._waiting = False
@@ -41,11 +57,10 @@ class Outbox:
     async def put(self, frames: Sequence[bytes], timeout: float | None) -> None:
         """Put frames in order; raises `QueueFull` where not all found room in time."""
         deadline = None if timeout is None else anyio.current_time() + timeout
-        accepted = 0
-        if timeout == 0 or not self._waiting:  # else others came first
-            accepted = await self._batcher.submit(frames)
-        if accepted < len(frames) and timeout != 0:
-            accepted += await self._wait_for_room(frames[accepted:], deadline)
+        put = _Put(frames, deadline, timeout != 0)
+        accepted = await self._batcher.submit(put, lambda _: self._leave(put.blocked))
+        if put.blocked is not None:
+            accepted += await self._wait_for_room(put.blocked)
         if accepted < len(frames):
             raise full(len(frames), accepted)
 
@@ -55,38 +70,58 @@ class Outbox:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _send(self, entries: Sequence[Sequence[bytes]]) -> Slot[list[int | Exception]]:
-        frames = [frame for entry in entries for frame in entry]
+    def _send(self, puts: Sequence[_Put]) -> Slot[list[int | Exception]]:
+        # While others wait for room, whoever would wait as well goes behind them.
+        sent = {put for put in puts if not (put.waits and self._waiting)}
+        frames = [frame for put in puts if put in sent for frame in put.frames]
 
         def share(outcome: tuple[int, Exception | None]) -> list[int | Exception]:
             accepted, error = outcome
             outcomes: list[int | Exception] = []
-            for entry in entries:
-                mine = min(accepted, len(entry))
+            for put in puts:
+                mine = min(accepted, len(put.frames)) if put in sent else 0
                 accepted -= mine
-                outcomes.append(mine if mine == len(entry) or error is None else error)
+                if mine == len(put.frames):
+                    outcomes.append(mine)
+                elif put in sent and error is not None:
+                    outcomes.append(error)
+                else:
+                    if put.waits:
+                        put.blocked = self._block(put.frames[mine:], put.deadline)
+                    outcomes.append(mine)
             return outcomes
 
+        if not frames:
+            return filled(share((0, None)))
         return self._engine.put(frames, 0, "put").map(share)
 
-    async def _wait_for_room(self, frames: Sequence[bytes], deadline: float | None) -> int:
+    def _block(self, frames: Sequence[bytes], deadline: float | None) -> _Blocked:
+        # Here and not by whoever waits, as the order in which tasks wake is the event loop's.
         blocked = _Blocked(frames, deadline)
         self._blocked.append(blocked)
         if not self._waiting:
             self._waiting = True
             spawn(self._wait_at_host)
+        return blocked
+
+    async def _wait_for_room(self, blocked: _Blocked) -> int:
         try:
-            with anyio.move_on_after(_remaining(deadline)):
+            with anyio.move_on_after(_remaining(blocked.deadline)):
                 await blocked.at_host.wait()
             if not blocked.at_host.is_set():
                 return 0
             # From here on the host watches the time: it alone knows whether there was room.
             return await blocked.slot.wait()
         finally:
-            if not blocked.at_host.is_set():
-                self._blocked.remove(blocked)
-            elif not blocked.slot.filled:
-                self._engine.interrupt_put()
+            self._leave(blocked)
+
+    def _leave(self, blocked: _Blocked | None) -> None:
+        if blocked is None or blocked.slot.filled:
+            return
+        if blocked.at_host.is_set():
+            self._engine.interrupt_put()
+        else:
+            self._blocked.remove(blocked)
 
     async def _wait_at_host(self) -> None:
         while self._blocked:
@@ -120,8 +155,8 @@ def first_batch(frames: Sequence[bytes]) -> Sequence[bytes]:
     return frames[:BATCH_ITEMS]
 
 
-def _size(entry: Sequence[bytes]) -> int:
-    return sum(map(len, entry))
+def _size(put: _Put) -> int:
+    return sum(map(len, put.frames))
 
 
 def full(count: int, accepted: int) -> QueueFull:

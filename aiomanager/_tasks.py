@@ -248,6 +248,7 @@ class Batcher(Generic[Entry, T]):
             instance for an entry that failed.
         limit: entries that go in one batch at most.
         size: bytes of an entry; a batch ends with the entry that takes it over `size_limit`.
+        revocable: an entry whose submitter has left before its batch has is not sent.
     """
 
     def __init__(
@@ -257,21 +258,19 @@ class Batcher(Generic[Entry, T]):
         limit: int = 1024,
         size: Callable[[Entry], int] | None = None,
         size_limit: int = 1024 * 1024,
+        revocable: bool = False,
     ) -> None:
         self._send = send
         self._limit = limit
         self._size = size
         self._size_limit = size_limit
+        self._revocable = revocable
         self._waiting: deque[tuple[Entry, Slot[T]]] = deque()
         self._busy = False
         self._idle: anyio.Event | None = None  # there while somebody waits for the end
 
     async def submit(self, entry: Entry, discard: Callable[[T], object] | None = None) -> T:
-        """Send an entry and return its outcome.
-
-        Cancelled before its batch has left, the entry is not sent; after that it is, and its
-        outcome goes to `discard`.
-        """
+        """Send an entry and return its outcome. Cancelled, its outcome goes to `discard`."""
         return await self.submit_soon(entry, discard).wait()
 
     def submit_soon(self, entry: Entry, discard: Callable[[T], object] | None = None) -> Slot[T]:
@@ -315,7 +314,7 @@ class Batcher(Generic[Entry, T]):
         size = 0
         while self._waiting and len(batch) < self._limit and size < self._size_limit:
             waiting = self._waiting.popleft()
-            if not waiting[1].abandoned:
+            if not (self._revocable and waiting[1].abandoned):
                 batch.append(waiting)
                 if self._size is not None:
                     size += self._size(waiting[0])

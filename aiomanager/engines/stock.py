@@ -72,15 +72,18 @@ class StockEngine(QueueEngine):
         # Handed back, by when they are due and in the order in which they came: a heap.
         self._kept: list[tuple[float, int, Received]] = []
         self._keeping = False
+        self._pause = anyio.CancelScope()  # ends early when this side closes
         self._giving_back = anyio.Lock()
         self._put_unwanted = False
-        self._joins: Batcher[None, None] = Batcher(self._join)
+        self._joins: Batcher[None, None] = Batcher(self._join, revocable=True)
 
     # -- putting ------------------------------------------------------------------------------
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
     ) -> Slot[tuple[int, Exception | None]]:
+        if timeout != 0:
+            self._put_unwanted = False
         return begin(lambda: self._put_in_slices(frames, timeout))
 
     async def _put_in_slices(
@@ -88,8 +91,6 @@ class StockEngine(QueueEngine):
     ) -> tuple[int, Exception | None]:
         deadline = None if timeout is None else anyio.current_time() + timeout
         accepted = 0
-        if timeout != 0:
-            self._put_unwanted = False
         while True:
             seconds = self._slice_until(deadline)
             count, error = await self._put(frames[accepted:], seconds)
@@ -211,9 +212,11 @@ class StockEngine(QueueEngine):
         return taken
 
     async def _give_back_later(self) -> None:
-        while self._kept:
-            overdue = self._kept[0][0] + KEPT
-            await anyio.sleep(max(KEPT_LONGER, overdue - anyio.current_time()))
+        while self._kept and not self._pool.closed:
+            self._pause = anyio.CancelScope()
+            with self._pause:
+                overdue = self._kept[0][0] + KEPT
+                await anyio.sleep(max(KEPT_LONGER, overdue - anyio.current_time()))
             async with self._giving_back:
                 while self._kept and self._kept[0][0] + KEPT <= anyio.current_time():
                     if not await self._give_back(0.0):
@@ -243,10 +246,13 @@ class StockEngine(QueueEngine):
             while self._kept:
                 left = self._slice_until(deadline)
                 if not await self._give_back(left) and not left:
-                    raise QueueFull(
-                        f"{len(self._kept)} items that were received for nobody cannot go back: "
-                        "the queue is full or gone"
-                    )
+                    break
+        self._pause.cancel()
+        if self._kept:
+            raise QueueFull(
+                f"{len(self._kept)} items that were received for nobody cannot go back: the queue "
+                "is full or gone"
+            )
 
     # -- the rest -----------------------------------------------------------------------------
 
