@@ -34,18 +34,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_descriptor_limit()
     parent = os.getppid()
+    settings = sys.stdin.buffer.readline()
     with contextlib.ExitStack() as stack:
         stop = EarlyStop()
         stack.enter_context(stopped_by_signals(stop))
         try:
-            server = _server(json.loads(sys.stdin.buffer.readline()))
+            server = _server(json.loads(settings))
         except (AioManagerError, KeyError, TypeError, ValueError) as exc:
             _answer({"error": str(exc)})
             return
         stack.callback(server.close)
-        # An owner that is gone already has closed this end too.
-        with contextlib.suppress(BrokenPipeError):
-            _answer({"address": server.address})
+        _answer({"address": server.address})
         threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
         stop_with_process(server.reactor, server.stop, parent)
         stop.attach(server.stop)
@@ -63,7 +62,9 @@ def _server(settings: dict[str, Any]) -> QueueServer:
 
 
 def _answer(message: dict[str, object]) -> None:
-    print(json.dumps(message), flush=True)  # noqa: T201 - its standard output is how it answers
+    # An owner that is gone has closed this pipe as well; what serves will notice its end.
+    with contextlib.suppress(OSError):
+        os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
 
 
 def _stop_at_end_of_input(server: QueueServer) -> None:
