@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import socket
 import weakref
@@ -59,7 +60,7 @@ def call_when_readable(sock: socket.socket, callback: Callable[[], object]) -> C
     if isinstance(token, asyncio.AbstractEventLoop):
         # The event loop's own way costs one turn of it; a task that waits costs three.
         with contextlib.suppress(NotImplementedError):
-            token.add_reader(sock, callback)
+            _context_of_callbacks().run(token.add_reader, sock, callback)
             return lambda: token.is_closed() or token.remove_reader(sock)
     scope = anyio.CancelScope()
 
@@ -71,6 +72,17 @@ def call_when_readable(sock: socket.socket, callback: Callable[[], object]) -> C
 
     spawn(wait)
     return scope.cancel
+
+
+def _context_of_callbacks() -> contextvars.Context:
+    """Where callbacks of asyncio can use anyio. They run in no task, and where sniffio is installed
+    anyio asks it, which knows asyncio by the current task or by this variable."""
+    context = contextvars.copy_context()
+    with contextlib.suppress(ImportError):
+        import sniffio
+
+        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
 
 
 class Slot(Generic[T]):
@@ -195,7 +207,7 @@ def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:
         def ended(_: asyncio.Task[Any]) -> None:
             callback()
 
-        task.add_done_callback(ended)
+        task.add_done_callback(ended, context=_context_of_callbacks())
         return lambda: task.remove_done_callback(ended)
     import trio
 

@@ -67,6 +67,7 @@ ORDER = HOST + LANES + CONTRACT + ENGINES + QUEUE + BESIDE + FRONT + OUTSIDE
 THIRD_PARTY = {
     "anyio": ORDER[len(HOST) :],
     "trio": ("_tasks",),
+    "sniffio": ("_tasks",),
     "coredis": ("engines.redis",),
     "fastapi": ("web",),
     "starlette": ("web",),
@@ -169,8 +170,8 @@ def _outside(module: str, top: str, found: Import) -> str | None:
     if top not in sys.stdlib_module_names:
         if module not in THIRD_PARTY.get(top, ()):
             return f"{module} imports {top}, which is not its dependency"
-        if top == "trio" and found.unconditional:
-            return f"{module} imports trio, which may not be installed, at the top"
+        if top in ("trio", "sniffio") and found.unconditional:
+            return f"{module} imports {top}, which may not be installed, at the top"
     if top in ONE_PLATFORM and found.unconditional:
         return f"{module} imports {top}, which is not there on every platform, at the top"
     return None
