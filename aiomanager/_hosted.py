@@ -138,7 +138,9 @@ class HostedQueue:
             reply(len(frames))
 
     def add(self, data: Data) -> None:
-        """Append an item, room or not."""
+        """Append an item, room or not. One that comes after an immediate shutdown is dropped."""
+        if self._dropping:
+            return
         self._append([data])
         self._move()
 

@@ -105,7 +105,7 @@ class QueueServer(managers.Server):
         def bury(item: Item) -> None:
             reason = f"its consumer was lost {item.attempt} times"
             letter = DeadLetter(bytes(item.data), reason, item.attempt, name)
-            logger.warning("an item of queue %r goes to %r: %s", name, target, reason)
+            self.reactor.warn("an item of queue %r goes to %r: %s", name, target, reason)
             self.queues[target].add(encode(letter))
 
         return bury

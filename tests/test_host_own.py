@@ -246,6 +246,21 @@ def test_what_a_client_had_goes_to_others(host: QueueServer, caplog: pytest.LogC
         )
 
 
+def test_an_item_that_ends_its_consumers_goes_to_the_dead_letters():
+    """When it has ended as many as were allowed, with the reason, and not before."""
+    settings = {"queues": {"jobs": 0, "dead": 1}, "dead_letter": "dead", "max_deliveries": 2}
+    with serving(**settings) as host:  # type: ignore[arg-type]
+        with client(host, "first") as one:
+            one.call("put", [pickle.dumps("poison")], None)
+            one.call("receive", 1, None)
+        with client(host, "second") as one:
+            one.call("receive", 1, None)
+        letter = stock_queue(host.address, "dead").get(timeout=5)
+        assert (letter.item, letter.attempts, letter.queue) == ("poison", 2, "jobs")
+        assert letter.reason == "its consumer was lost 2 times"
+        assert host.queues["jobs"].unfinished == 0
+
+
 def test_a_repeated_request_is_not_run_again(host: QueueServer):
     """It gets the answer that it had, on whatever connection."""
     with client(host) as one:

@@ -1,4 +1,4 @@
-"""The hosted queue when something ends: an owner, a lease, the work, the queue itself.
+"""The hosted queue when an owner or a lease ends, and what moves to another queue.
 
 No process, no socket and no real time: an answer is there at once or when the clock is moved.
 """
@@ -89,6 +89,35 @@ def test_a_late_settlement_changes_nothing(one: Owner, other: Owner):
     assert other.settle(again.ids, "ack") == [True]
 
 
+def test_an_item_that_loses_its_owners_again_and_again_is_buried(clock: FakeTimers):
+    """After so many times it is given up, and counts as done; a refusal is a decision of its
+    owner's, after however many, and is no loss."""
+    buried: list[bytes] = []
+    queue = HostedQueue(clock, max_deliveries=3, bury=lambda item: buried.append(bytes(item.data)))
+    owner = Owner(queue)
+    owner.put(b"poison", b"good")
+    for attempt in (1, 2, 3):
+        delivery = owner.receive()
+        assert (delivery.items, delivery.attempts) == ([b"poison"], [attempt])
+        assert buried == []
+        owner.vanish()
+    assert buried == [b"poison"]
+    for _ in range(5):
+        delivery = owner.receive()
+        assert delivery.items == [b"good"]
+        owner.settle(delivery.ids, "nack")
+    assert queue.unfinished == 1
+
+
+def test_without_a_grave_items_are_handed_out_for_ever(queue: HostedQueue, one: Owner):
+    """Nothing is thrown away unasked."""
+    one.put(b"poison")
+    for attempt in range(1, 101):
+        assert one.receive().attempts == [attempt]
+        one.vanish()
+    assert queue.qsize() == 1
+
+
 # -- leases with a time -----------------------------------------------------------------------
 
 
@@ -146,135 +175,6 @@ def test_settled_leases_leave_no_timer_behind(timed: HostedQueue, clock: FakeTim
     assert clock.pending == 0
 
 
-# -- join and task_done -----------------------------------------------------------------------
-
-
-def test_join_waits_until_every_item_is_done(queue: HostedQueue, one: Owner, clock: FakeTimers):
-    """Wherever an item is: ready, leased, delayed or taken."""
-    one.put(b"a", b"b")
-    call = one.join()
-    ids = one.receive(2).ids
-    one.settle(ids[:1], "nack", delay=5)
-    one.settle(ids[1:], "take")
-    clock.advance(5)
-    assert call.waits
-    one.settle(one.receive().ids, "ack")
-    assert call.waits
-    queue.task_done()
-    assert call.answer is True
-
-
-def test_join_with_nothing_to_do(one: Owner):
-    """It is answered at once."""
-    assert one.join().answer is True
-
-
-def test_join_gives_up(one: Owner, clock: FakeTimers):
-    """After its time, or when it is cancelled."""
-    one.put(b"a")
-    first, second = one.join(timeout=5), one.join(ticket=7)
-    one.cancel(7)
-    assert second.answer is False
-    clock.advance(5)
-    assert first.answer is False
-
-
-def test_task_done_is_for_items_that_were_taken(queue: HostedQueue, one: Owner):
-    """Not for those in the queue, and not for those that an owner holds, so that no `join` returns
-    early whatever a client says too often."""
-    one.put(b"a", b"b", b"c")
-    one.receive()
-    one.take()
-    queue.task_done()
-    for count in (1, 2, -1):
-        with pytest.raises(ValueError, match="too many times"):
-            queue.task_done(count)
-    assert queue.unfinished == 2
-
-
-# -- shutdown ---------------------------------------------------------------------------------
-
-
-def test_after_a_shutdown_nothing_can_be_put(queue: HostedQueue, one: Owner):
-    """What is there can still be received; then receives fail as well."""
-    one.put(b"a")
-    queue.shutdown()
-    assert isinstance(one.put(b"b").answer, QueueShutDown)
-    assert one.take().items == [b"a"]
-    assert isinstance(one.receive().answer, QueueShutDown)
-    assert isinstance(one.receive(timeout=0).answer, QueueShutDown)
-
-
-def test_a_shutdown_ends_receives_that_wait(queue: HostedQueue, one: Owner, other: Owner):
-    """All of them, at once."""
-    calls = [one.receive(), other.receive(timeout=5)]
-    queue.shutdown()
-    assert all(isinstance(call.answer, QueueShutDown) for call in calls)
-
-
-def test_a_shutdown_ends_puts_that_wait(small: HostedQueue):
-    """One of which some went in says how many; the others fail."""
-    owner = Owner(small)
-    some, none = owner.put(b"a", b"b", b"c"), owner.put(b"d")
-    small.shutdown()
-    assert some.answer == 2
-    assert isinstance(none.answer, QueueShutDown)
-    assert owner.take(10).items == [b"a", b"b"]
-
-
-def test_receives_wait_for_what_may_come_back(queue: HostedQueue, one: Owner, other: Owner):
-    """While an item is with somebody who may refuse it, the queue has not ended."""
-    one.put(b"a")
-    ids = one.receive().ids
-    queue.shutdown()
-    call = other.receive()
-    assert call.waits
-    one.settle(ids, "nack")
-    assert call.items == [b"a"]
-    last = one.receive()
-    other.settle(call.ids)
-    assert isinstance(last.answer, QueueShutDown)
-
-
-def test_receives_wait_for_what_is_delayed(queue: HostedQueue, one: Owner, clock: FakeTimers):
-    """The same for an item that was refused for some time."""
-    one.put(b"a")
-    one.settle(one.receive().ids, "nack", delay=5)
-    queue.shutdown()
-    call = one.receive()
-    assert call.waits
-    clock.advance(5)
-    assert call.items == [b"a"]
-
-
-def test_an_immediate_shutdown_drops_what_nobody_has(
-    queue: HostedQueue, one: Owner, clock: FakeTimers
-):
-    """Those who wait fail at once, `join` waits for what is out, and what returns is dropped."""
-    one.put(b"a", b"b", b"c", b"d")
-    ids = one.receive(3).ids
-    one.settle(ids[:1], "nack", delay=5)
-    call = one.join()
-    queue.shutdown(immediate=True)
-    assert queue.empty()
-    assert isinstance(one.receive().answer, QueueShutDown)
-    assert call.waits
-    assert one.settle(ids[1:2], "nack", delay=5) == [True]
-    assert one.settle(ids[2:], "ack") == [True]
-    assert call.answer is True
-    assert clock.pending == 0
-
-
-def test_an_immediate_shutdown_may_follow_another(queue: HostedQueue, one: Owner):
-    """It drops what is left; a second one of either kind changes nothing."""
-    one.put(b"a")
-    queue.shutdown()
-    queue.shutdown(immediate=True)
-    queue.shutdown()
-    assert queue.is_shutdown
-    assert one.join().answer is True
-
-
 # -- moving -----------------------------------------------------------------------------------
 
 
@@ -320,6 +220,17 @@ def test_nothing_moves_to_a_queue_that_was_shut_down(queue: HostedQueue, one: Ow
     with pytest.raises(QueueShutDown):
         queue.move(delivery_id, target, b"dead", owner="one")
     assert one.settle([delivery_id], "nack") == [True]
+
+
+def test_what_is_added_needs_no_room(small: HostedQueue):
+    """As what moves; a queue that was shut down at once drops it."""
+    owner = Owner(small)
+    owner.put(b"a", b"b")
+    small.add(b"c")
+    assert small.qsize() == 3
+    small.shutdown(immediate=True)
+    small.add(b"d")
+    assert owner.join().answer is True
 
 
 # -- counting ---------------------------------------------------------------------------------
