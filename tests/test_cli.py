@@ -78,8 +78,10 @@ class Shell:
 
         async def get_all(manager: AsyncManager) -> list[Any]:
             jobs = manager.queue(queue)
-            count = await jobs.qsize()
-            return await jobs.get_many(count) if count else []
+            items: list[Any] = []
+            while count := await jobs.qsize():
+                items += await jobs.get_many(count)
+            return items
 
         return self._ask(get_all)
 
@@ -140,9 +142,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> Iterator[
 def shell(served: Shell) -> Iterator[Shell]:
     """The shell, and queues that were empty before and after."""
     yield served
-    for name in QUEUES:
-        counts = served.counts(name)
-        assert (counts.qsize, counts.leased) == (0, 0), name
+    left = {name: served.items(name) for name in QUEUES}
+    assert not any(left.values()), left
 
 
 @pytest.fixture
@@ -286,11 +287,23 @@ def test_items_without_json_stay_in_the_queue(shell):
     assert shell.items("jobs") == [b"a", b"b"]
 
 
-def test_ctrl_c_ends_a_get_quietly(shell):
-    """Exit code 130, as the shell has it, and not a word."""
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_a_get_quietly(shell, number, code):
+    """With the exit code that a shell gives it, and not a word."""
     with shell.start("get", "jobs") as get:
         wait_until_sync(lambda: shell.counts("jobs").waiting_getters, description="it waits")
-        assert stop(get, signal.SIGINT) == Result(130, b"", "")
+        assert stop(get, number) == Result(code, b"", "")
+
+
+def test_signal_in_the_middle_of_a_get_doubles_nothing(shell):
+    """Each item was written or is in the queue, never both."""
+    numbers = [str(number) for number in range(3000)]
+    shell.put("jobs", *numbers)
+    with shell.start("get", "jobs", "--follow") as get:
+        assert first_line(get) == "0\n"
+        get.send_signal(signal.SIGTERM)
+        written = ["0", *get.stdout.read().decode().split()]
+    assert written + shell.items("jobs") == numbers
 
 
 def test_ctrl_c_ends_a_put_quietly(shell):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -13,8 +16,9 @@ from aiomanager import AioManagerError
 
 from . import _standard
 
-# 128 and the number of SIGINT, as a shell reports it.
+# 128 and the number of the signal, as a shell reports it.
 INTERRUPTED = 130
+TERMINATED = 143
 
 # What the messages of the library advise, and how that is said here.
 _OPTIONS = {
@@ -31,8 +35,9 @@ class CommandError(Exception):
 def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> NoReturn:
     """Run a command on an event loop, and exit with the code that it returns, None being 0.
 
-    What went wrong is one line on standard error, and exit code 1; Ctrl-C exits with 130 and says
-    nothing. Other exceptions than ours and the system's are bugs, and keep their traceback.
+    What went wrong is one line on standard error, and exit code 1. Ctrl-C exits with 130 and
+    SIGTERM with 143, both in peace and without a word. Other exceptions than ours and the system's
+    are bugs, and keep their traceback.
     """
     raise typer.Exit(run_to_code(main))
 
@@ -42,7 +47,7 @@ def run_to_code(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
     show_warnings()
     try:
         # Always asyncio, whatever else is installed.
-        return anyio.run(main, backend="asyncio") or 0
+        return anyio.run(_until_terminated, main, backend="asyncio")
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as exc:
@@ -54,6 +59,15 @@ def run_to_code(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
             raise
         complain(one_line(error))
         return 1
+
+
+async def _until_terminated(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
+    """Let SIGTERM do what Ctrl-C does: cancel, so that what is held goes back to its queue."""
+    with anyio.CancelScope() as scope:
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, scope.cancel)
+        return await main() or 0
+    return TERMINATED
 
 
 def complain(message: str) -> None:
