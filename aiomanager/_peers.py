@@ -27,6 +27,9 @@ READ_SIZE = 64 * 1024
 # A peer that lets this much pile up unread is not read from until it has taken it.
 OUTBOX_LIMIT = 4 * 1024**2
 PARTS_PER_WRITE = 64  # well below the smallest IOV_MAX
+# Seconds from which on a peer that is alive counts as having read a large message that is out of
+# this process: something as large must not be kept for as long as the peer is busy with it.
+READ_WITHIN = 5.0
 
 
 class Peer:
@@ -64,12 +67,22 @@ class Peer:
         self._outbox: deque[memoryview] = deque()
         self._unsent = 0
         self._undelivered: Callable[[], None] | None = None
+        self._sends = 0
         self._handshake = server_handshake(authkey)
         self._receive: Callable[[Buffer], None] = self._shake
         self._deadline = reactor.call_at(reactor.time() + handshake_timeout, self._too_slow)
         self._watched = 0
         self._watch()
         self._send_step(next(self._handshake))
+
+    def __str__(self) -> str:
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            name = None
+        if isinstance(name, tuple):
+            return f"a peer at {name[0]}, port {name[1]},"
+        return "a peer on this machine"
 
     @property
     def idle(self) -> bool:
@@ -85,6 +98,7 @@ class Peer:
         if self.closed:
             return False
         self._undelivered = undelivered
+        self._sends += 1
         packed = pack(parts)
         if len(packed) == 1 and not self._outbox:
             # Nearly every message is small and goes at once.
@@ -104,8 +118,12 @@ class Peer:
             if len(part):
                 self._outbox.append(memoryview(part))
                 self._unsent += len(part)
-        self._write()
-        return not self.closed
+        if not self._write():
+            self._undelivered = None  # the caller knows
+            return False
+        if undelivered is not None:
+            self._expect_read(self._sends)
+        return True
 
     def is_gone(self) -> bool:
         """Whether the peer has ended, also where nobody has read its end yet."""
@@ -139,6 +157,15 @@ class Peer:
         self._reactor.call_soon(self._lost)
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _expect_read(self, number: int) -> None:
+        def by_now() -> None:
+            if self._outbox:
+                self._expect_read(number)
+            elif number == self._sends:
+                self._undelivered = None
+
+        self._reactor.call_at(self._reactor.time() + READ_WITHIN, by_now)
 
     def _lost(self) -> None:
         if self._undelivered is not None:
@@ -181,7 +208,7 @@ class Peer:
                 self._undelivered = None  # who asks again has read the answer before
                 self._receive(message)
         except (AuthenticationError, MessageTooLarge) as exc:
-            self._reactor.warn("a peer was refused: %s", exc)
+            self._reactor.warn("%s was refused: %s", self, exc)
             self.close()
         except Exception:
             # Nobody else must suffer from it, and this one must not wait for a reply for ever.
@@ -203,10 +230,11 @@ class Peer:
             step = next(self._handshake)
 
     def _too_slow(self) -> None:
-        self._reactor.warn("a peer was refused: it did not authenticate in time")
+        self._reactor.warn("%s was refused: it did not authenticate in time", self)
         self.close()
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Send what the socket takes; False where the peer is gone."""
         try:
             while self._outbox:
                 self._forget(self._send_some())
@@ -214,8 +242,9 @@ class Peer:
             pass
         except OSError:
             self.close()
-            return
+            return False
         self._watch()
+        return True
 
     def _send_some(self) -> int:
         if hasattr(self._sock, "sendmsg"):

@@ -211,7 +211,7 @@ class QueueServer(managers.Server):
         if self._newcomers:
             oldest = next(iter(self._newcomers))
             del self._newcomers[oldest]
-            self.reactor.warn("a peer was refused: others wait, and it did not authenticate")
+            self.reactor.warn("%s was refused: others wait, and it did not authenticate", oldest)
             oldest.close()
 
     def _lost(self, peer: Peer) -> None:

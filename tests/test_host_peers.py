@@ -174,7 +174,7 @@ def test_strangers_cannot_fill_the_log(caplog: pytest.LogCaptureFixture):
                 stranger.sendall(b"garbage!")
                 assert is_closed(stranger)
         assert len(caplog.records) == WARNINGS
-        assert "a peer was refused" in caplog.text
+        assert "a peer on this machine was refused" in caplog.text
 
 
 # -- peers that have the key ------------------------------------------------------------------

@@ -246,5 +246,5 @@ class HostedQueueMachine(RuleBasedStateMachine):
 def test_queue_and_model_agree():
     """Puts, receives, settlements, cancels, expiries, lost owners and shutdowns, in any order."""
     run_state_machine_as_test(
-        HostedQueueMachine, settings=settings(max_examples=300, stateful_step_count=80)
+        HostedQueueMachine, settings=settings(max_examples=150, stateful_step_count=80)
     )
