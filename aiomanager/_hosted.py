@@ -19,6 +19,7 @@ returns, what it waited for is forgotten, and nothing is handed to it any more.
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Literal
@@ -268,6 +269,8 @@ class HostedQueue:
     # -- inside -------------------------------------------------------------------------------
 
     def _wait(self, line: Line, parked: Parked, timeout: float | None) -> None:
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("'timeout' must be a number")
         line[parked] = None
         self._move()
         if timeout is None or parked not in line:

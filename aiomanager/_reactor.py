@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 import selectors
 import socket
 import time
@@ -22,6 +23,9 @@ logger = logging.getLogger("aiomanager.host")
 # What a stranger can cause as often as he likes is logged this often, and then counted only.
 WARNINGS = 10
 WARNINGS_PERIOD = 10.0  # seconds
+
+# Seconds. A selector does not take a time that is too far away, and infinity is.
+LONGEST_PAUSE = 3600.0
 
 # So many cancelled times may lie in the heap for nothing, or as many as there are others.
 CANCELLED = 64
@@ -65,7 +69,9 @@ class Reactor:
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> ReactorTimer:
-        """Call back once it is that time."""
+        """Call back once it is that time; raises ValueError for what is no time."""
+        if math.isnan(when):
+            raise ValueError("NaN is no time")  # and would leave the heap without an order
         timer = ReactorTimer(callback, self._timer_cancelled)
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
@@ -103,6 +109,11 @@ class Reactor:
         if self._warned <= WARNINGS:
             logger.warning(message, *args)
 
+    def failed(self, message: str, error: Exception) -> None:
+        """Log an error with its traceback, if there is memory enough for that."""
+        with contextlib.suppress(MemoryError):
+            logger.error(message, exc_info=error)
+
     def stop(self) -> None:
         """Let `run` return after the callbacks that are under way."""
         self._stopping = True
@@ -114,9 +125,9 @@ class Reactor:
             for key, events in self._selector.select(pause):
                 try:
                     key.data(events)
-                except Exception:
+                except Exception as exc:
                     # One bad peer must not end the host for all the others.
-                    logger.exception("a callback of the host failed; the host goes on")
+                    self.failed("a callback of the host failed; the host goes on", exc)
             while self._calls:
                 self._guard(self._calls.popleft())
             pause = self._fire()
@@ -141,7 +152,7 @@ class Reactor:
                 self._guard(callback)
         if self._calls:
             return 0
-        return self._timers[0][0] - now if self._timers else None
+        return min(self._timers[0][0] - now, LONGEST_PAUSE) if self._timers else None
 
     def _timer_cancelled(self) -> None:
         # Most times here are deadlines, which are nearly always cancelled: they must not pile up
@@ -155,8 +166,8 @@ class Reactor:
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:
-            logger.exception("a callback of the host failed; the host goes on")
+        except Exception as exc:
+            self.failed("a callback of the host failed; the host goes on", exc)
 
     def _woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
