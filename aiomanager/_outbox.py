@@ -128,10 +128,7 @@ class Outbox:
             blocked = self._blocked.popleft()
             blocked.at_host.set()
             try:
-                putting = self._engine.put(
-                    blocked.frames, _remaining(blocked.deadline), "blocked put"
-                )
-                accepted, error = await putting.wait()
+                accepted, error = await self._put_waiting(blocked)
             except Exception as exc:
                 accepted, error = 0, exc
             if error is None:
@@ -139,6 +136,21 @@ class Outbox:
             else:
                 blocked.slot.fail(error)
         self._waiting = False
+
+    async def _put_waiting(self, blocked: _Blocked) -> tuple[int, Exception | None]:
+        accepted = 0
+        while True:
+            putting = self._engine.put(
+                blocked.frames[accepted:], _remaining(blocked.deadline), "blocked put"
+            )
+            count, error = await putting.wait()
+            accepted += count
+            if error is not None or accepted == len(blocked.frames):
+                return accepted, error
+            # A wait at the host also ends, with what it has, where its connection does.
+            in_time = blocked.deadline is None or anyio.current_time() < blocked.deadline
+            if blocked.slot.abandoned or not in_time:
+                return accepted, None
 
 
 def _remaining(deadline: float | None) -> float | None:

@@ -160,7 +160,8 @@ class Session:
 
     async def _connect(self) -> Link:
         pause = FIRST_PAUSE
-        deadline = anyio.current_time() + (self._reconnect if self._ever_connected else 0)
+        # The first time too: the host was there when the manager connected.
+        deadline = anyio.current_time() + self._reconnect
         while True:
             try:
                 link = await self._open_link(self._name)
