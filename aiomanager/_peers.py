@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 
 from ._errors import AuthenticationError
-from ._reactor import Reactor, logger
+from ._reactor import Reactor
 from ._wire import (
     HANDSHAKE_LIMIT,
     Buffer,
@@ -42,6 +42,7 @@ class Peer:
         on_authenticated: called once.
         on_message: called with each message from then on.
         on_lost: called once, when the connection is gone for whatever reason.
+        on_starved: called where there was no memory for what a peer sends.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Peer:
         on_authenticated: Callable[[Peer], None],
         on_message: Callable[[Peer, Buffer], None],
         on_lost: Callable[[Peer], None],
+        on_starved: Callable[[], None],
     ) -> None:
         self.closed = False
         self._reactor = reactor
@@ -63,6 +65,7 @@ class Peer:
         self._on_authenticated = on_authenticated
         self._on_message = on_message
         self._on_lost = on_lost
+        self._on_starved = on_starved
         self._reader = MessageReader(HANDSHAKE_LIMIT)
         self._outbox: deque[memoryview] = deque()
         self._unsent = 0
@@ -88,6 +91,11 @@ class Peer:
     def idle(self) -> bool:
         """Whether everything that was sent to the peer is out of this process."""
         return not self._outbox
+
+    @property
+    def held(self) -> int:
+        """How many bytes of messages under way are kept for this peer."""
+        return self._unsent + self._reader.held
 
     def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
         """Send a message, as far as the socket takes it now, the rest later.
@@ -150,7 +158,10 @@ class Peer:
             self._undelivered = None
         self._deadline.cancel()
         self._reactor.unwatch(self._sock)
+        # At once, and not when this object goes: that is known to so many that it takes a while.
         self._outbox.clear()
+        self._unsent = 0
+        self._reader = MessageReader()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -196,24 +207,29 @@ class Peer:
             return
         except OSError:
             data = b""
+        except MemoryError:
+            self._on_starved()
+            return
         if data:
             self._take_in(data)
         else:
             self.close()
 
     def _take_in(self, data: bytes) -> None:
-        self._reader.feed(data)
         try:
+            self._reader.feed(data)
             while not self.closed and (message := self._reader.next()) is not None:
                 self._undelivered = None  # who asks again has read the answer before
                 self._receive(message)
         except (AuthenticationError, MessageTooLarge) as exc:
             self._reactor.warn("%s was refused: %s", self, exc)
             self.close()
-        except Exception:
+        except Exception as exc:
             # Nobody else must suffer from it, and this one must not wait for a reply for ever.
-            logger.exception("a message could not be handled; its connection is closed")
             self.close()
+            self._reactor.failed("a message could not be handled; its connection is closed", exc)
+            if isinstance(exc, MemoryError):
+                self._on_starved()
 
     def _shake(self, message: Buffer) -> None:
         try:

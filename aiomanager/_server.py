@@ -201,11 +201,19 @@ class QueueServer(managers.Server):
             on_authenticated=lambda peer: self._newcomers.pop(peer, None),
             on_message=self._message,
             on_lost=self._lost,
+            on_starved=self._starved,
         )
         self._peers[peer] = None
         self._newcomers[peer] = None
         if len(self._newcomers) > self.settings.unauthenticated_limit:
             self._cut_oldest_newcomer()
+
+    def _starved(self) -> None:
+        """Memory is short: cut off who holds the most of it, or everybody would suffer."""
+        greediest = max(self._peers, key=lambda peer: peer.held)
+        if greediest.held:
+            self.reactor.warn("a client was cut off: its message took the last of the memory")
+            greediest.close()
 
     def _cut_oldest_newcomer(self) -> None:
         if self._newcomers:

@@ -82,6 +82,11 @@ class MessageReader:
         """Whether a message has begun and not ended."""
         return self._body is not None or self._position < len(self._pending)
 
+    @property
+    def held(self) -> int:
+        """How many bytes it keeps of a message that has not ended."""
+        return len(self._body or b"") + len(self._pending) - self._position
+
     def feed(self, data: bytes) -> None:
         """Take what was read from the peer."""
         if self._position < len(self._pending):
