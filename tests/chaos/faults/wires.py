@@ -1,0 +1,126 @@
+"""F13: connections that go dead without a word, at any byte, in either direction."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from tests.chaos.checker import Rules
+from tests.chaos.faults import Fault
+from tests.chaos.processes import Program
+from tests.chaos.programs.consumers import LEASING
+from tests.chaos.relay import Connection, Relay
+from tests.chaos.stage import Stage
+from tests.chaos.waits import until
+
+FRAME = 4096
+SHORT_FRAME = 64
+PATIENCE = {"call_timeout": 0.3, "connect_timeout": 0.3, "wait": 20.0}
+CLIENTS = 12
+
+
+def half_open(stage: Stage, trials: int) -> None:
+    """Each connection stops at some byte of some message, and is left like that."""
+    rng = stage.rng
+    # Each offset of the long frames, in a random order; the others are shorter than this.
+    offsets = itertools.cycle(rng.sample(range(FRAME), FRAME))
+
+    def arm(connection: Connection) -> None:
+        way = rng.choice((connection.up, connection.down))
+        offset = next(offsets) if rng.random() < 0.7 else rng.randrange(SHORT_FRAME)
+        way.stop_at(rng.choice((0, 2, 4, rng.randrange(20))), offset)
+
+    def stopped_again() -> bool:
+        # A connection that has no long frames in the direction that was chosen goes on for ever.
+        with relay.lock:
+            for connection in relay.connections:
+                if not connection.held and rng.random() < 0.01:
+                    connection.up.stop_at(0, rng.randrange(SHORT_FRAME))
+        return relay.stopped > stage.trials
+
+    with _relay(stage, arm) as relay:
+        programs = _clients(stage, relay)
+        for _ in stage.rounds(trials):
+            until(stopped_again, "a connection stopped", 10)
+        relay.stop_accepting()
+        _heal(stage, relay, programs)
+
+
+def swizzled(stage: Stage, trials: int) -> None:
+    """Connections are held one by one and go on in another order, or are given up by then."""
+    with _relay(stage, lambda connection: None) as relay:
+        programs = _clients(stage, relay)
+        for program in programs:
+            program.until("ready")
+        for count in stage.rounds(trials, CLIENTS):
+            with relay.lock:
+                there = [connection for connection in relay.connections if not connection.held]
+            victims = stage.rng.sample(there, min(count, len(there)))
+            for victim in victims:
+                with relay.lock:
+                    victim.hold(
+                        *stage.rng.choice(((victim.up,), (victim.down,), (victim.up, victim.down)))
+                    )
+                stage.sleep(0.03)
+            stage.rng.shuffle(victims)
+            for victim in victims:
+                stage.sleep(0.1)
+                relay.release(victim)
+        _heal(stage, relay, programs)
+
+
+def _relay(stage: Stage, on_accept: object) -> Relay:
+    target = stage.address
+    if isinstance(target, str):
+        return Relay(str(stage.folder / "r.sock"), target, on_accept)  # type: ignore[arg-type]
+    return Relay(("127.0.0.1", 0), target, on_accept)  # type: ignore[arg-type]
+
+
+def _clients(stage: Stage, relay: Relay) -> list[Program]:
+    sizes = ((FRAME, FRAME, 1),)
+    options: dict[str, Any] = {"address": relay.address, **PATIENCE}
+    producers = [
+        stage.producer(sizes=sizes, pause=0.005, batch=1, **options) for _ in range(CLIENTS // 2)
+    ]
+    kinds = ("get", *LEASING)
+    consumers = [
+        stage.consumer(kinds[number % len(kinds)], work=0.005, **options)
+        for number in range(CLIENTS - len(producers))
+    ]
+    return producers + consumers
+
+
+def _heal(stage: Stage, relay: Relay, programs: list[Program]) -> None:
+    for program in programs:
+        program.until("ready")
+    for program in programs:
+        if program.name.startswith("p"):
+            stage.end(program)
+    # What the host waits for on connections that are dead, keep-alive would end in half a minute.
+    relay.cut_held()
+    stage.drain()
+    for program in programs:
+        if not program.name.startswith("p"):
+            stage.end(program)
+
+
+F13 = Fault(
+    code="F13",
+    title="connection half-open from any byte on",
+    short=50,
+    long=4200,
+    inject=half_open,
+    settings={"handshake_timeout": 1.0},
+    rules=Rules(in_order=False),
+)
+F13_SWIZZLED = Fault(
+    code="F13b",
+    title="connections held one by one, released in another order",
+    short=24,
+    long=1000,
+    inject=swizzled,
+    settings={"handshake_timeout": 1.0},
+    rules=Rules(in_order=False),
+    tcp=True,
+)
+ALL = (F13, F13_SWIZZLED)

@@ -1,0 +1,1 @@
+"""What runs under fire: `table` names them all."""
