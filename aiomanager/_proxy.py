@@ -111,8 +111,10 @@ class _WrappedHosted(HostedEngine):
         weakref.finalize(self, session.close).atexit = False
 
     async def aclose(self) -> None:
-        await super().aclose()
-        self._session.close()
+        try:
+            await super().aclose()
+        finally:
+            self._session.close()
 
 
 class _WrappedStock(StockEngine):
@@ -125,8 +127,10 @@ class _WrappedStock(StockEngine):
         super().__init__(pool, resolve, reference.home.wait_slice)
 
     async def aclose(self) -> None:
-        await super().aclose()
-        self._pool.close()
+        try:
+            await super().aclose()
+        finally:
+            self._pool.close()
 
 
 async def create(home: Home, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:

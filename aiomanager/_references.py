@@ -307,9 +307,9 @@ class Found:
 
 
 def _is_at(token_address: Any, address: Address) -> bool:
-    if type(token_address) is tuple and token_address[0] in {"", "0.0.0.0", "::"}:  # noqa: S104
+    if address.kind == "tcp" and token_address[0] in {"", "0.0.0.0", "::"}:  # noqa: S104
         # How a host that listens everywhere calls itself.
-        return address.kind == "tcp" and token_address[1] == address.value[1]
+        return bool(token_address[1] == address.value[1])
     return parse(token_address) == address
 
 

@@ -13,7 +13,6 @@ import contextlib
 import contextvars
 import logging
 import socket
-import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -198,8 +197,7 @@ def _on_asyncio() -> bool:
 
 
 def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:
-    """Have `callback` called when the current task has ended, on whatever thread, and return what
-    calls that off."""
+    """Have `callback` called when the current task has ended, and return what calls that off."""
     if _on_asyncio():
         task = asyncio.current_task()
         assert task is not None
@@ -209,12 +207,29 @@ def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:
 
         task.add_done_callback(ended, context=_context_of_callbacks())
         return lambda: task.remove_done_callback(ended)
-    import trio
+    return _TaskWatch(callback).end
 
-    # Trio tells nobody, but nothing keeps one of its tasks alive that has ended.
-    finalizer = weakref.finalize(trio.lowlevel.current_task(), callback)
-    finalizer.atexit = False
-    return finalizer.detach
+
+class _TaskWatch:
+    """An instrument of Trio's, which tells nobody else that a task has ended."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        import trio
+
+        self._callback = callback
+        self._task = trio.lowlevel.current_task()
+        trio.lowlevel.add_instrument(self)  # type: ignore[arg-type]
+
+    def task_exited(self, task: object) -> None:
+        """For Trio, which knows an instrument by the names of its methods."""
+        if task is self._task:
+            self.end()
+            self._callback()
+
+    def end(self) -> None:
+        import trio
+
+        trio.lowlevel.remove_instrument(self)  # type: ignore[arg-type]
 
 
 def filled(value: T) -> Slot[T]:

@@ -17,6 +17,7 @@ import contextlib
 import math
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing import AuthenticationError as StandardAuthenticationError
 from multiprocessing import connection
@@ -246,10 +247,25 @@ class ThreadLane:
         if self._limiter is None:
             # Ours, and unbounded: what bounds the threads is the number of links in use.
             self._limiter = anyio.CapacityLimiter(math.inf)
-        blocking = await anyio.to_thread.run_sync(
-            self._connect, name, abandon_on_cancel=True, limiter=self._limiter
-        )
-        return ThreadLink(blocking, self._address, self._limiter)
+        made: deque[Blocking] = deque()
+        left = False
+
+        def connect() -> None:
+            made.append(self._connect(name))
+            if left:
+                close()
+
+        def close() -> None:
+            with contextlib.suppress(IndexError):
+                made.pop().close()
+
+        try:
+            await anyio.to_thread.run_sync(connect, abandon_on_cancel=True, limiter=self._limiter)
+        except BaseException:
+            left = True
+            close()
+            raise
+        return ThreadLink(made.pop(), self._address, self._limiter)
 
     def converse_now(self, name: str | None, conversation: Conversation[T]) -> T:
         """Run a conversation on a connection of its own and on the calling thread, which waits

@@ -72,7 +72,7 @@ class StockEngine(QueueEngine):
         # Handed back, by when they are due and in the order in which they came: a heap.
         self._kept: list[tuple[float, int, Received]] = []
         self._keeping = False
-        self._pause = anyio.CancelScope()  # ends early when this side closes
+        self._pause: anyio.CancelScope | None = None  # ends early when this side closes
         self._giving_back = anyio.Lock()
         self._put_unwanted = False
         self._joins: Batcher[None, None] = Batcher(self._join, revocable=True)
@@ -247,7 +247,8 @@ class StockEngine(QueueEngine):
                 left = self._slice_until(deadline)
                 if not await self._give_back(left) and not left:
                     break
-        self._pause.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
         if self._kept:
             raise QueueFull(
                 f"{len(self._kept)} items that were received for nobody cannot go back: the queue "
