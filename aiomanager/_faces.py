@@ -10,18 +10,16 @@ Both turn a request into one call of `HostedQueue`, whose reply goes back over t
 from __future__ import annotations
 
 import importlib
-import pickle
 import queue
-import struct
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ._backlog import Data
 from ._errors import QueueShutDown
-from ._frames import PROTOCOL
 from ._hosted import HostedQueue
-from ._wire import BULK_SIZE, Buffer, bulky, dump
+from ._splice import returned_item
+from ._wire import Buffer, bulky, dump
 
 Answer = tuple[str, Any]  # the kind and the value of a reply in the manager protocol
 Send = Callable[[Answer], bool]
@@ -70,23 +68,6 @@ def _shutdown_for(fallback: type[Exception], message: str) -> list[Buffer]:
 _NONE = dump(("#RETURN", None))
 _EMPTY = dump(("#ERROR", queue.Empty()))
 _FULL = dump(("#ERROR", queue.Full()))
-
-# A pickle is a program for a stack machine: this one pushes "#RETURN", then does what is between,
-# which is to push the item, and then makes a tuple of the two.
-_KIND = b"#RETURN"
-_BEFORE_ITEM = (
-    pickle.PROTO + bytes([PROTOCOL]) + pickle.BINUNICODE + struct.pack("<I", len(_KIND)) + _KIND
-)
-_AFTER_ITEM = pickle.TUPLE2 + pickle.STOP
-
-
-def returned_item(data: Data) -> list[Buffer]:
-    """The reply that gives a stock client an item: the object itself, unpickled over there and
-    not unpickled here."""
-    item = memoryview(data)[: -len(pickle.STOP)]
-    if len(item) < BULK_SIZE:
-        return [b"".join((_BEFORE_ITEM, item, _AFTER_ITEM))]
-    return [_BEFORE_ITEM, item, _AFTER_ITEM]
 
 
 def with_frame(

@@ -33,7 +33,9 @@ class QueueProxy(managers.BaseProxy):
 
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
         """As `queue.Queue.put`."""
-        self._callmethod("put", (item, block, timeout))
+        # The host recognizes the plain form, and need not unpickle the item.
+        plain = block and timeout is None
+        self._callmethod("put", (item,) if plain else (item, block, timeout))
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """As `queue.Queue.get`."""

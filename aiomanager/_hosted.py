@@ -382,11 +382,7 @@ class HostedQueue:
                 self._backlog.give_back(item)
 
     def _expired(self, items: list[Item]) -> None:
-        logger.warning(
-            "%d deliveries of queue %r were not settled in time and go to somebody else",
-            len(items),
-            self.name,
-        )
+        logger.warning("%d deliveries of queue %r were not settled in time", len(items), self.name)
         self._lost(items)
         self._move()
 

@@ -8,10 +8,8 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from ._frames import PROTOCOL
+from ._splice import PROTOCOLS
 from ._wire import Buffer, split
-
-# How every pickle of a Python that is supported begins (since 3.8, in fact).
-_BEGINNINGS = (pickle.PROTO + b"\x04", pickle.PROTO + b"\x05")
 
 
 class NotPlainError(Exception):
@@ -25,7 +23,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def load_plain(message: Buffer) -> tuple[Any, ...]:
     """Unpickle a request; raises `NotPlainError` before anything of a user's has run."""
-    if message[:2] in _BEGINNINGS and pickle.STACK_GLOBAL not in message:
+    if message[:2] in PROTOCOLS and pickle.STACK_GLOBAL not in message:
         # Without the byte that begins every name there is none in it, and this is fast.
         request = pickle.loads(message)
     else:

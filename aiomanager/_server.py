@@ -27,6 +27,7 @@ from ._peers import Peer
 from ._plain import NotPlainError, encode_any, encode_plain, load_plain
 from ._reactor import Reactor, logger
 from ._settings import HostSettings
+from ._splice import put_in
 from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump
 from ._workers import Request, Worker
 
@@ -84,7 +85,7 @@ class QueueServer(managers.Server):
         # What the standard library's methods work on. Queues are there in name only, for proxies
         # of queues that are stored in other objects.
         placeholder: Any = (None, STOCK_METHODS, None)
-        self.id_to_obj = {"0": placeholder, **dict.fromkeys(self._stock, placeholder)}
+        self.id_to_obj: Any = {"0": placeholder, **dict.fromkeys(self._stock, placeholder)}
         self.id_to_refcount = dict.fromkeys(self._stock, 1)
         self.id_to_local_proxy_obj: dict[str, Any] = {}
         self.mutex = threading.Lock()
@@ -243,13 +244,18 @@ class QueueServer(managers.Server):
     def _message(self, peer: Peer, message: Buffer) -> None:
         known = self._client_of.get(peer)
         try:
-            if known is None and len(message) > INLINE_LIMIT:
-                raise NotPlainError
-            request = load_plain(message)
-            if len(request) == 5 and known is not None:
-                self._own_request(peer, known[1], *request)
+            if known is not None:
+                request = load_plain(message)
+                if len(request) == 5:
+                    self._own_request(peer, known[1], request)
+                else:
+                    self._stock_request(peer, request, message)
+            elif (put := put_in(message)) is not None and put[0] in self._stock:
+                self._stock[put[0]].call(peer, "put", (put[1],), {})
+            elif len(message) <= INLINE_LIMIT:
+                self._stock_request(peer, load_plain(message), message)
             else:
-                self._stock_request(peer, request, message)
+                self._to_worker(peer, message)
         except NotPlainError:
             self._to_worker(peer, message)
         except Exception:
@@ -265,16 +271,9 @@ class QueueServer(managers.Server):
         elif ident is not None or not self._answered(peer, method, args):
             self._to_worker(peer, message)
 
-    def _own_request(
-        self,
-        peer: Peer,
-        client: Client,
-        ident: str,
-        method: str,
-        args: tuple[Any, ...],
-        kwds: dict[str, Any],
-        request_id: int,
-    ) -> None:
+    def _own_request(self, peer: Peer, client: Client, request: tuple[Any, ...]) -> None:
+        ident, method, args, kwds, request_id = request
+
         def send(answer: Answer) -> bool:
             return peer.send(dump((*answer, request_id)))
 

@@ -1,19 +1,17 @@
-"""What a hosted queue sends to a client that knows only the standard library."""
+"""What stock clients are told of a shutdown, and which of their requests are loaded at once."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import pickle
 import queue
-from collections import OrderedDict
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomanager._faces import _shutdown_for, returned_item
+from aiomanager._faces import _shutdown_for
 from aiomanager._plain import NotPlainError, encode_plain, load_plain
 from aiomanager._wire import BULK_SIZE, bulky, dump
 
@@ -25,32 +23,6 @@ DATA = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.sets(st.integers())
     | st.tuples(inner, inner).map(lambda pair: [*pair, pair, pair]),
 )  # fmt: skip
-
-
-@given(DATA, st.sampled_from(range(2, pickle.HIGHEST_PROTOCOL + 1)))
-def test_an_item_is_spliced_into_its_reply(item: Any, protocol: int):
-    """Whatever it is and however it was pickled, both of Python's unpicklers read the reply."""
-    message = b"".join(returned_item(pickle.dumps(item, protocol)))
-    assert pickle.loads(message) == ("#RETURN", item)
-    assert pickle._Unpickler(io.BytesIO(message)).load() == ("#RETURN", item)
-
-
-def test_items_of_all_sizes_are_spliced_in():
-    """A large one is not copied for it."""
-    for size in (0, 250, 260, BULK_SIZE - 20, BULK_SIZE, 300_000):
-        for item in (b"x" * size, ["y" * 10] * (size // 10), bytearray(size)):
-            data = pickle.dumps(item, 5)
-            parts = returned_item(data)
-            assert pickle.loads(b"".join(parts)) == ("#RETURN", item)
-            assert len(data) <= BULK_SIZE or memoryview(parts[1]).obj is data
-
-
-def test_an_item_of_a_class_is_made_at_its_receiver():
-    """And the error of one that cannot be made is his as well."""
-    data = pickle.dumps(OrderedDict(a=1))
-    assert pickle.loads(b"".join(returned_item(data))) == ("#RETURN", OrderedDict(a=1))
-    with pytest.raises(AttributeError):
-        pickle.loads(b"".join(returned_item(data.replace(b"OrderedDict", b"DisorderDic"))))
 
 
 @pytest.mark.parametrize("has_shutdown", [True, False])

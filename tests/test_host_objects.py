@@ -157,14 +157,27 @@ def test_a_typed_proxy_with_the_attributes(mixed: Host):
     jobs.join()
 
 
-def test_what_the_host_cannot_import_is_refused(mixed: Any, monkeypatch: pytest.MonkeyPatch):
-    """As at any manager: a stock client's items are unpickled by the host."""
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A class that the host cannot import."""
     module: Any = types.ModuleType("only_here")
     monkeypatch.setitem(sys.modules, "only_here", module)
     module.Local = type("Local", (), {"__module__": "only_here"})
+    return module.Local
+
+
+def test_what_the_host_cannot_import_passes_through(mixed: Any, local: Any):
+    """It does not unpickle what it can pass on as it is."""
+    jobs = mixed.get_queue("jobs")
+    jobs.put(local())
+    assert type(jobs.get()) is local
+
+
+def test_what_is_too_large_and_cannot_be_imported_is_refused(mixed: Any, local: Any):
+    """As at any manager, and the connection goes on."""
     jobs = mixed.get_queue("jobs")
     with pytest.raises(RemoteError, match="No module named 'only_here'"):
-        jobs.put(module.Local())
+        jobs.put([local(), "x" * 100_000])
     jobs.put("still there")
     assert jobs.get() == "still there"
 

@@ -40,6 +40,7 @@ class Connection:
             on_authenticated=lambda peer: None,
             on_message=lambda peer, message: self.messages.append(bytes(message)),
             on_lost=self.lost.append,
+            on_starved=lambda: None,
         )
         self._shake()
 

@@ -1,0 +1,173 @@
+"""Items cut out of requests and set into replies: what comes out is what went in."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+from collections import OrderedDict
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aiomanager._splice import put_in, returned_item
+from aiomanager._wire import BULK_SIZE, bulky, dump
+from tests import pythons
+
+pytestmark = pytest.mark.every_python
+
+IDENT = "aiomanager-queue:jobs"
+
+# Among them the very strings that stand before the item, which a pickle says only once.
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    | st.binary(max_size=300) | st.sampled_from([IDENT, "put", (), (1,), {}]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.sets(st.integers())
+    | st.tuples(inner, inner).map(lambda pair: [*pair, pair, pair, "put", IDENT]),
+)  # fmt: skip
+
+
+def request(*args: Any, method: str = "put", ident: str = IDENT, **kwds: Any) -> bytes:
+    """A call of a proxy, as the standard library sends it."""
+    return bytes(ForkingPickler.dumps((ident, method, args, kwds)))
+
+
+def loads(data: bytes) -> Any:
+    """Unpickle by both of Python's unpicklers, and see that they agree."""
+    item = pickle.loads(data)
+    again = pickle._Unpickler(io.BytesIO(data)).load()
+    assert repr(again) == repr(item)
+    return item
+
+
+@given(DATA)
+@example(["x" * n for n in range(300)])
+@example([b"y" * 10_000] * 3)
+def test_the_item_of_a_put(item: Any):
+    """Is cut out of its request as a pickle that stands alone."""
+    cut = put_in(request(item))
+    assert cut is not None
+    assert cut[0] == IDENT
+    assert loads(cut[1]) == item
+
+
+@given(DATA, st.sampled_from(range(pickle.HIGHEST_PROTOCOL + 1)))
+def test_whatever_pickler_a_request_comes_from(item: Any, protocol: int):
+    """The item is cut out as it should be, or not at all."""
+    message = pickle.dumps((IDENT, "put", (item,), {}), protocol)
+    cut = put_in(message)
+    assert (cut is not None) == (protocol in (4, 5)) or len(message) < 20
+    if cut is not None:
+        assert loads(cut[1]) == item
+
+
+@given(
+    st.lists(DATA, max_size=3),
+    st.dictionaries(st.sampled_from(["item", "timeout"]), DATA),
+    st.sampled_from(["put", "get", "put_nowait", "pus"]),
+    st.booleans(),
+)
+def test_other_calls_go_the_long_way(args: Any, kwds: Any, method: str, own: bool):
+    """Only a put of one item and nothing else is understood; no item is made up."""
+    call = (IDENT, method, tuple(args), kwds, *([5] if own else []))
+    cut = put_in(pickle.dumps(call))
+    if method == "put" and len(args) == 1 and not kwds and not own:
+        assert cut is not None
+        assert loads(cut[1]) == args[0]
+    else:
+        assert cut is None
+
+
+def test_items_of_many_frames_go_the_long_way():
+    """From 64 KiB on a pickle has several frames."""
+    assert put_in(request("x" * 60_000)) is not None
+    for item in ("x" * BULK_SIZE, [bytes([n % 256]) * 100 for n in range(1000)]):
+        assert put_in(request(item)) is None
+
+
+def test_an_item_that_refers_to_itself():
+    """And to others twice."""
+    item: list[Any] = ["twice", "twice"]
+    item.append(item)
+    cut = put_in(request(item))
+    assert cut is not None
+    received = loads(cut[1])
+    assert received[2] is received
+    assert received[0] is received[1]
+
+
+def test_messages_of_our_own_clients_are_left_alone():
+    """With large frames and without."""
+    for frames in ([b"x"], [bulky(b"x" * BULK_SIZE)]):
+        assert put_in(b"".join(dump((IDENT, "put", (frames, None), {}, 7)))) is None
+    assert put_in(bytearray(request(1))) is None
+
+
+@given(st.binary(max_size=80))
+def test_garbage_is_left_alone(garbage: bytes):
+    """With the right ends too."""
+    end = request(1)[-8:]
+    for message in (garbage, garbage + end, request(1)[:11] + garbage + end):
+        put_in(message)
+
+
+_REQUESTS = """
+import sys
+from collections import OrderedDict
+from multiprocessing.reduction import ForkingPickler
+item = ["put", {"a": (1, 2.5, None, True)}, {1, 2}, OrderedDict(b=b"bytes"), 2**70, "ü" * 300]
+for put in (item, item * 100, "put", None, 17, "x" * 50_000):
+    print(bytes(ForkingPickler.dumps(("queue", "put", (put,), {}))).hex())
+"""
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("version,path", pythons.installed().items())
+def test_requests_of_every_python(version: str, path: str):
+    """Each pickles a put in the form that is understood."""
+    run = subprocess.run([path, "-c", _REQUESTS], capture_output=True, check=True, timeout=30)
+    item = ["put", {"a": (1, 2.5, None, True)}, {1, 2}, OrderedDict(b=b"bytes"), 2**70, "ü" * 300]
+    expected = [item, item * 100, "put", None, 17, "x" * 50_000]
+    for line, put in zip(run.stdout.split(), expected, strict=True):
+        cut = put_in(bytes.fromhex(line.decode()))
+        assert cut is not None, version
+        assert cut[0] == "queue"
+        assert loads(cut[1]) == put
+
+
+# -- replies ----------------------------------------------------------------------------------
+
+
+@given(DATA, st.sampled_from(range(2, pickle.HIGHEST_PROTOCOL + 1)))
+def test_an_item_is_set_into_its_reply(item: Any, protocol: int):
+    """Whatever it is and however it was pickled."""
+    assert loads(b"".join(returned_item(pickle.dumps(item, protocol)))) == ("#RETURN", item)
+
+
+@given(DATA)
+def test_an_item_that_was_cut_out_is_set_into_a_reply(item: Any):
+    """The whole way through a host."""
+    cut = put_in(request(item))
+    assert cut is not None
+    assert loads(b"".join(returned_item(cut[1]))) == ("#RETURN", item)
+
+
+def test_large_items_are_not_copied():
+    """Nor are they wrong on either side of the size from which that is so."""
+    for size in (0, 250, 260, BULK_SIZE - 20, BULK_SIZE, 300_000):
+        for item in (b"x" * size, ["y" * 10] * (size // 10), bytearray(size)):
+            data = pickle.dumps(item, 5)
+            parts = returned_item(data)
+            assert pickle.loads(b"".join(parts)) == ("#RETURN", item)
+            assert len(data) <= BULK_SIZE or memoryview(parts[1]).obj is data
+
+
+def test_an_item_of_a_class_is_made_at_its_receiver():
+    """And the error of one that cannot be made is his as well."""
+    data = pickle.dumps(OrderedDict(a=1))
+    assert pickle.loads(b"".join(returned_item(data))) == ("#RETURN", OrderedDict(a=1))
+    with pytest.raises(AttributeError):
+        pickle.loads(b"".join(returned_item(data.replace(b"OrderedDict", b"DisorderDic"))))
