@@ -3,12 +3,15 @@ one. Blocking jobs are done by a thread, one after the other, which ends with th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from multiprocessing import util
+from typing import Protocol
+from weakref import WeakSet
 
 from ._tasks import spawn
 
@@ -18,6 +21,7 @@ logger = logging.getLogger("aiomanager")
 EXIT_GRACE = 2.0
 
 _jobs: deque[Callable[[], object]] = deque()
+_to_close: WeakSet[Closable] = WeakSet()
 _working = threading.Lock()  # held by the thread, as long as there is one
 
 
@@ -47,6 +51,19 @@ def on_behalf_of_nobody(work: Callable[[], Awaitable[object]]) -> None:
     spawn(run)
 
 
+class Closable(Protocol):
+    """A pool of links, or a session."""
+
+    def close(self) -> None:
+        """Close all connections; threads that wait for something there are woken."""
+
+
+def close_at_exit(connections: Closable) -> None:
+    """Let no thread that waits for a host keep the interpreter from ending, where an event loop
+    was left without cancelling its tasks."""
+    _to_close.add(connections)
+
+
 def _work() -> None:
     while True:
         while _jobs:
@@ -64,6 +81,12 @@ def _do(job: Callable[[], object]) -> None:
         logger.debug("left undone: %r: %s", job, exc)
 
 
+def _close_all() -> None:
+    for connections in list(_to_close):
+        with contextlib.suppress(Exception):
+            connections.close()
+
+
 def _finish_at_exit() -> None:
     if _working.acquire(timeout=EXIT_GRACE):
         _working.release()
@@ -76,6 +99,9 @@ def _start_anew() -> None:
     _working = threading.Lock()
 
 
+# What `atexit` runs comes too late, when the interpreter has waited for all threads. This is how
+# `concurrent.futures` does it.
+getattr(threading, "_register_atexit", lambda _: None)(_close_all)
 # With multiprocessing's own finalizers, and before those that stop a manager.
 util.Finalize(None, _finish_at_exit, exitpriority=20)
 if hasattr(os, "register_at_fork"):

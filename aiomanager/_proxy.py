@@ -8,6 +8,7 @@ from multiprocessing import managers
 from typing import Any
 
 from ._addresses import parse
+from ._afterwards import close_at_exit
 from ._conditions import AsyncCondition
 from ._errors import ConfigurationError, RemoteError
 from ._links import LinkPool
@@ -30,7 +31,6 @@ from .engines.stock import StockEngine
 # The first whose methods are all exposed.
 _KINDS: Mapping[frozenset[str], Callable[[Reference], AsyncProxy]] = {
     frozenset({"acquire", "release", "wait", "notify"}): AsyncCondition,
-    frozenset({"acquire", "release"}): AsyncLock,
     frozenset({"is_set", "set", "clear", "wait"}): AsyncEvent,
     frozenset({"__getattribute__", "wait", "abort", "reset"}): AsyncBarrier,
     frozenset({"apply_async", "map_async", "starmap_async", "terminate"}): AsyncPool,
@@ -38,6 +38,11 @@ _KINDS: Mapping[frozenset[str], Callable[[Reference], AsyncProxy]] = {
     frozenset({"__next__"}): AsyncIteratorProxy,
     frozenset({"__getattribute__", "__setattr__", "__delattr__"}): AsyncNamespace,
 }
+
+# What a lock may expose beside `acquire` and `release`; a pool of something has these two as well.
+_LOCK_NAMES = frozenset(
+    {"acquire", "release", "acquire_lock", "release_lock", "locked", "locked_lock", "get_value"}
+)
 
 # Seconds; what `connect` has by default.
 CALL_TIMEOUT = 30.0
@@ -79,11 +84,14 @@ def wrap(proxy: Any, *, sentinel: object = None) -> Any:
 
 def wrap_reference(reference: Reference, sentinel: object = None) -> Any:
     """`wrap` for a reference."""
-    if is_queue(reference.exposed or ()):
+    exposed = reference.exposed or frozenset()
+    if is_queue(exposed):
         return _queue(reference, sentinel)
     for methods, kind in _KINDS.items():
-        if methods <= (reference.exposed or frozenset()):
+        if methods <= exposed:
             return kind(reference)
+    if {"acquire", "release"} <= exposed <= _LOCK_NAMES:
+        return AsyncLock(reference)
     return AsyncProxy(reference)
 
 
@@ -96,11 +104,13 @@ def _queue(reference: Reference, sentinel: object) -> AsyncQueue[Any]:
     lane = reference.home.lane()
     if reference.ident.startswith(QUEUE_PREFIX):
         session = Session(lane.open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT)
+        close_at_exit(session)
         return AsyncQueue(
             _WrappedHosted(session, reference), reference.ident[len(QUEUE_PREFIX) :], sentinel
         )
     pool = LinkPool(lane.open, call_timeout=CALL_TIMEOUT)
     pool.close_when_garbage()
+    close_at_exit(pool)
     return AsyncQueue(_WrappedStock(pool, reference), reference.typeid, sentinel)
 
 

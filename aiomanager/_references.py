@@ -21,7 +21,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from ._addresses import Address, parse
-from ._afterwards import afterwards, logger
+from ._afterwards import afterwards, close_at_exit, logger
 from ._errors import (
     AioManagerError,
     ConfigurationError,
@@ -83,6 +83,7 @@ class Home:
         if pool is None:
             pool = self._pools[loop] = LinkPool(self.lane().open)
             pool.close_when_garbage()
+            close_at_exit(pool)
         return pool
 
     def turns(self, ident: str) -> Turns:

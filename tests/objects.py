@@ -71,6 +71,19 @@ class Cache:
         return self._values[key]
 
 
+class Connections:
+    """Has `acquire` and `release`, and is no lock."""
+
+    def acquire(self) -> str:
+        return "connection"
+
+    def release(self, connection: str) -> str:
+        return "released"
+
+    def size(self) -> int:
+        return 1
+
+
 class BareProxy(BaseProxy):
     """A proxy type that does not say what is exposed."""
 
@@ -99,6 +112,8 @@ Manager.register(
 )
 Manager.register("Gate", Gate)
 Manager.register("Cache", Cache)
+Manager.register("Connections", Connections)
+Manager.register("common_lock", threading.Lock)
 Manager.register("Bare", Counter, BareProxy)
 Manager.register("numbers", numbers, exposed=("__next__",))
 Manager.register("common", common_rlock, exposed=("acquire", "release"))

@@ -129,7 +129,7 @@ async def test_a_semaphore_counts(manager):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", ["Lock", "Semaphore"])
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "common_lock"])
 async def test_what_nobody_owns_anybody_may_release(manager, kind):
     """Another task, and blocking code, as in the standard library."""
     proxy = getattr(manager, kind)()
@@ -544,7 +544,7 @@ def test_the_process_ends_with_waits_pending(manager, backend, then):
         address=manager.address, backend=backend, then=then, names=()
     )
     with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-c", code],
+        [sys.executable, "-W", "default", "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -559,3 +559,39 @@ def test_the_process_ends_with_waits_pending(manager, backend, then):
     assert output == ("", "")
     assert process.returncode == 0
     assert took < 5, took
+
+
+LEFT = """
+import asyncio
+import aiomanager
+from tests import objects
+
+manager = objects.Manager({address!r}, objects.KEY)
+manager.connect()
+
+async def main():
+    barrier, gate = aiomanager.wrap(manager.Barrier(2)), aiomanager.wrap(manager.Gate())
+    lock = aiomanager.wrap(manager.Lock())
+    await lock.acquire()
+    tasks = [asyncio.create_task(wait()) for wait in
+             (lock.acquire, barrier.wait, gate.pass_through)]
+    while not (await barrier.n_waiting() and await gate.waiting()):
+        pass
+    return tasks
+
+tasks = asyncio.new_event_loop().run_until_complete(main())
+print("left", flush=True)
+"""
+
+
+def test_the_process_ends_though_the_event_loop_was_left(manager):
+    """With tasks that nobody cancelled, and threads that wait for the host on their behalf."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LEFT.format(address=manager.address)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "left\n"
+        assert process.wait(timeout=10) == 0

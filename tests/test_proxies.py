@@ -145,11 +145,14 @@ async def test_a_proxy_type_that_does_not_say_what_is_exposed(manager):
 
 
 @pytest.mark.anyio
-async def test_put_and_get_alone_make_no_queue(manager):
-    """What is exposed decides, and a cache has these two as well."""
+async def test_what_only_looks_like_a_queue_or_a_lock(manager):
+    """What is exposed decides: a cache has `put` and `get`, a pool `acquire` and `release`."""
     cache = wrap(manager.Cache())
     await cache.put("a", 1)
     assert await cache.get("a") == 1
+    connections = wrap(manager.Connections())
+    assert await connections.acquire() == "connection"
+    assert await connections.release("connection") == "released"
 
 
 @pytest.mark.anyio
@@ -504,9 +507,10 @@ async def test_a_proxy_in_a_queue_comes_wrapped(manager):
     """It has lost its key on the way, and gets the manager's; the host counts the reference."""
     queue = wrap(manager.Queue())
     inner = manager.dict(x=1)
-    await queue.put({"here": inner})
-    received = (await queue.get())["here"]
-    assert await received.copy() == {"x": 1}
+    for beside in (b"", bytes(100_000)):
+        await queue.put({"here": inner, "beside": beside})
+        received = (await queue.get())["here"]
+        assert await received.copy() == {"x": 1}
     nested = wrap(manager.list([manager.Queue()]))
     inner_queue = await nested.pop()
     await inner_queue.put(1)
