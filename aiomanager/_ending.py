@@ -9,7 +9,7 @@ import selectors
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from multiprocessing.process import BaseProcess
 
 from ._reactor import Reactor
@@ -18,7 +18,7 @@ POLL = 1.0  # seconds
 
 
 @contextlib.contextmanager
-def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
+def stopped_by_signals(stop: Callable[[], object]) -> Generator[None]:
     """Let SIGINT (unless it is ignored) and SIGTERM call `stop` while in the block.
 
     On another than the main thread the signals are left alone.

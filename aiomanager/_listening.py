@@ -114,7 +114,10 @@ def _pair(address: object) -> tuple[str, int]:
     match address:
         case (str(host), int(port)) if 0 <= port <= 65535:
             return host, port
-    raise ConfigurationError(f"cannot listen on {address!r}: give a (host, port) pair or a path")
+        case _:
+            raise ConfigurationError(
+                f"cannot listen on {address!r}: give a (host, port) pair or a path"
+            )
 
 
 def _listen_tcp(host: str, port: int) -> socket.socket:

@@ -271,7 +271,7 @@ class AsyncQueue(Generic[T]):
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
-        if action in {"nack", "return"}:
+        if action == "nack" or action == "return":  # noqa: PLR1714 - narrows the type
             return self._inbox.hand_back(received, action, delay)
         return self._settlements.submit_soon((received.delivery_id, action, delay))
 

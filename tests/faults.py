@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tests.waiting import wait_until_sync
 
@@ -72,7 +73,7 @@ class RestartableHost:
         self.kill()
         self.start()
 
-    def __enter__(self) -> RestartableHost:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -119,7 +120,7 @@ class Relay:
                     if key.fileobj is self._listener:
                         self._accept()
                     elif not self.stalled and key.fileobj in self._partner:
-                        self._forward(key.fileobj)  # type: ignore[arg-type]
+                        self._forward(key.fileobj)
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()

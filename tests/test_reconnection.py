@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -35,13 +35,13 @@ def wire(host: RestartableHost) -> Iterator[Relay]:
 
 
 @pytest.fixture(params=["stream", "thread"])
-def lane(request: pytest.FixtureRequest) -> str:
+def lane(request: pytest.FixtureRequest) -> Any:
     """Both lanes."""
     return request.param
 
 
 async def test_a_waiting_get_is_served_by_the_restarted_host(
-    host: RestartableHost, lane: str
+    host: RestartableHost, lane: Any
 ) -> None:
     """A get that waited when its host was killed receives what is put after the restart."""
     received: list[str] = []
@@ -64,7 +64,7 @@ async def waiting(queue: aiomanager.AsyncQueue[object]) -> bool:
     return bool((await queue.statistics()).waiting_getters)
 
 
-async def test_an_iteration_goes_on_after_a_restart(host: RestartableHost, lane: str) -> None:
+async def test_an_iteration_goes_on_after_a_restart(host: RestartableHost, lane: Any) -> None:
     """`async for` over a queue survives its host and ends at the sentinel."""
     seen: list[int] = []
     async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
@@ -101,7 +101,7 @@ async def test_consumers_go_on_after_a_restart(host: RestartableHost) -> None:
     assert seen == [1]
 
 
-async def test_a_put_that_waits_for_room_is_sent_again(host: RestartableHost, lane: str) -> None:
+async def test_a_put_that_waits_for_room_is_sent_again(host: RestartableHost, lane: Any) -> None:
     """A put that waited on a full queue when its host was killed is put into the new one."""
     async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
         queue = manager.queue("small")
@@ -121,7 +121,7 @@ async def putter_waits(queue: aiomanager.AsyncQueue[object]) -> bool:
 
 
 async def test_a_put_whose_answer_was_lost_is_enqueued_once(
-    host: RestartableHost, wire: Relay, lane: str
+    host: RestartableHost, wire: Relay, lane: Any
 ) -> None:
     """The host had the items, and the answer was lost with the connection: the put is sent again,
     and the host does not enqueue it again."""
@@ -143,7 +143,7 @@ async def test_a_put_whose_answer_was_lost_is_enqueued_once(
 
 
 async def test_a_get_whose_answer_was_lost_receives_the_item(
-    host: RestartableHost, wire: Relay, lane: str
+    host: RestartableHost, wire: Relay, lane: Any
 ) -> None:
     """An item that was on its way when the connection broke is handed out again, once."""
     received: list[str] = []
@@ -171,7 +171,7 @@ async def test_a_get_whose_answer_was_lost_receives_the_item(
 
 
 async def test_a_wire_that_says_nothing_is_given_up(
-    host: RestartableHost, wire: Relay, lane: str
+    host: RestartableHost, wire: Relay, lane: Any
 ) -> None:
     """Half-open: nothing comes and nobody is told. The deadline of a call notices, and so does
     the heartbeat where calls only wait; a new connection serves them."""
@@ -200,7 +200,7 @@ async def test_a_wire_that_says_nothing_is_given_up(
         assert received == ["item"]
 
 
-async def test_a_frozen_host_is_waited_for(host: RestartableHost, lane: str) -> None:
+async def test_a_frozen_host_is_waited_for(host: RestartableHost, lane: Any) -> None:
     """A host that is stopped and goes on within the call's deadline costs nothing but time."""
     async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
         queue = manager.queue("jobs")
@@ -208,15 +208,13 @@ async def test_a_frozen_host_is_waited_for(host: RestartableHost, lane: str) -> 
         host.freeze()
         async with anyio.create_task_group() as group:
             group.start_soon(queue.put, "while frozen")
-            await wait_until(
-                lambda: manager._session._pending, description="the put is on its way"
-            )
+            await wait_until(lambda: manager._session._pending, description="the put is on its way")
             host.thaw()
         assert await queue.get_many(2) == ["before", "while frozen"]
 
 
 async def test_a_host_that_stays_away_ends_calls_at_the_deadline(
-    host: RestartableHost, lane: str
+    host: RestartableHost, lane: Any
 ) -> None:
     """After `reconnect` seconds every kind of call raises ConnectionLostError."""
     async with aiomanager.connect(host.path, KEY, lane=lane, reconnect=0.3) as manager:

@@ -23,4 +23,4 @@ def parcel(content: object) -> object:
 
 def lose(patch: pytest.MonkeyPatch) -> None:
     """Make this process unable to import the class."""
-    patch.setitem(sys.modules, __name__, None)  # type: ignore[arg-type]
+    patch.setitem(sys.modules, __name__, None)

@@ -128,7 +128,7 @@ def memory() -> Host:
 def running(kind: str, address: Any = None) -> Iterator[Host]:
     """A host process."""
     context: Any = multiprocessing.get_context("forkserver")
-    manager: managers.BaseManager
+    manager: Any
     if kind == "ours":
         manager = OurManager(address, KEY, queues=queue_names(QUEUES), ctx=context)
     else:
@@ -136,7 +136,7 @@ def running(kind: str, address: Any = None) -> Iterator[Host]:
         manager = stock(address, KEY, ctx=context)
     manager.start()
     try:
-        process: Any = manager._process  # type: ignore[attr-defined]
+        process = manager._process
         yield Host(kind, manager.address, psutil.Process(process.pid))
     finally:
         manager.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue as stdlib
+from functools import partial
 
 import anyio
 import pytest
@@ -95,7 +96,7 @@ async def test_waiting_puts_of_several_clients(place, small):
         for item, client in enumerate((first, second), 2):
             group.start_soon(client.queue(small.name).put, item)
             await wait_until(
-                lambda waiting=item - 1: _waiting_putters(small, waiting),
+                partial(_waiting_putters, small, item - 1),
                 description="the put waits at the host",
             )
         assert [await small.get(timeout=5) for _ in range(4)] == [0, 1, 2, 3]

@@ -9,6 +9,7 @@ from aiomanager import (
     NO_SENTINEL,
     ConfigurationError,
     DecodeError,
+    Delivery,
     EncodeError,
     QueueEmpty,
     QueueFull,
@@ -149,7 +150,7 @@ async def test_deliveries_end_at_a_sentinel(queue):
 async def test_get_deliveries(queue):
     """Several at once, each to be settled for itself."""
     await queue.put_many(range(4))
-    deliveries = []
+    deliveries: list[Delivery[int]] = []
     while len(deliveries) < 4:
         deliveries += await queue.get_deliveries(10, timeout=5)
     assert [delivery.item for delivery in deliveries] == [0, 1, 2, 3]

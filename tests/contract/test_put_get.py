@@ -56,9 +56,7 @@ async def test_get_nowait_on_an_empty_queue(queue):
 async def test_get_nowait_on_a_queue_with_items(queue, place):
     """It takes what is there."""
     await queue.put_many(["a", "b"])
-    await wait_until(
-        lambda: _has(queue, 2), description="both items are in"
-    )
+    await wait_until(lambda: _has(queue, 2), description="both items are in")
     assert [await queue.get_nowait(), await queue.get(block=False)] == ["a", "b"]
 
 
@@ -165,7 +163,7 @@ async def test_put_many_and_get_many(queue, place):
     """Many items in few messages, in order, from any iterable."""
     count = 300 if place.host.is_stock else 1500  # more than go in one message
     await queue.put_many(number for number in range(count))
-    got = []
+    got: list[int] = []
     while len(got) < count:
         some = await queue.get_many(count // 2, timeout=5)
         assert 1 <= len(some) <= count // 2
