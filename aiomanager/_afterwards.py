@@ -48,7 +48,8 @@ def on_behalf_of_nobody(work: Callable[[], Awaitable[object]]) -> None:
         except Exception as exc:
             logger.debug("left undone: %s", exc)
 
-    spawn(run)
+    with contextlib.suppress(RuntimeError):  # the event loop is gone
+        spawn(run)
 
 
 class Closable(Protocol):

@@ -74,14 +74,13 @@ class AsyncCondition(AsyncLock):
         )
 
     def _owned_hold(self, purpose: str) -> Hold:
-        hold = self.holds.get(current_owner())
+        hold = self._holds.get(current_owner())
         if hold is None or hold.lost:
             raise RuntimeError(f"cannot {purpose}: this task does not own {self!r}; acquire it")
         return hold
 
     async def _wait(self, seconds: float | None) -> bool:
         reference, hold = self._reference, self._owned_hold("wait")
-
         hold.waits = True
 
         async def work() -> bool:

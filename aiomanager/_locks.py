@@ -68,7 +68,7 @@ class AsyncLock(AsyncProxy):
         super().__init__(reference)
         self._owned = self._always_owned
         self._waits: Waits[_Acquired] | None = None
-        self.holds: dict[int, Hold] = {}  # by the task's id
+        self._holds: dict[int, Hold] = {}  # by the task's id
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -87,13 +87,13 @@ class AsyncLock(AsyncProxy):
         Cancelled, it has not acquired the lock; if the host grants it all the same, it is released
         at once.
         """
-        hold = self.holds.get(current_owner())
+        hold = self._holds.get(current_owner())
         if hold is not None:
             await self._acquire_again(hold)
             return True
         waits = self._waits or await self._prepare()
         if not blocking or timeout == 0:
-            acquired = await finish(
+            acquired = await self._in_turn(
                 partial(_acquire, self._reference, self._owned, 0),
                 partial(_give_up, self._reference),
             )
@@ -115,7 +115,7 @@ class AsyncLock(AsyncProxy):
         reference = self._reference
         args = () if n == 1 else (n,)
         me = current_owner()
-        hold = self.holds.get(me)
+        hold = self._holds.get(me)
         if hold is None and self._owned:
             raise RuntimeError(
                 f"cannot release {self!r}: this task has not acquired it. It belongs to the task "
@@ -124,7 +124,7 @@ class AsyncLock(AsyncProxy):
         if hold is not None:
             hold.depth -= 1
             if not hold.depth:
-                del self.holds[me]
+                del self._holds[me]
                 hold.forget()
             if hold.lost:
                 return
@@ -157,8 +157,8 @@ class AsyncLock(AsyncProxy):
 
     def _hold(self, link: ThreadLink) -> None:
         me = current_owner()
-        hold = self.holds[me] = Hold(link)
-        hold.forget = on_task_end(partial(_owner_ended, self._reference, self.holds, me, hold))
+        hold = self._holds[me] = Hold(link)
+        hold.forget = on_task_end(partial(_owner_ended, self._reference, self._holds, me, hold))
 
     async def _acquire_again(self, hold: Hold) -> None:
         if hold.lost:
@@ -221,9 +221,10 @@ async def _release(
 ) -> None:
     """Release a lock once, on the link that owns it if one does, which is given back at last."""
     home = reference.home
-    if link is None:
-        link = await home.borrow()
+    turns = home.turns(reference.ident)
+    turn = await turns.enter()
     try:
+        link = link or await home.borrow()
         await home.surely(
             link,
             reference.tell("release", *args),
@@ -231,7 +232,8 @@ async def _release(
             lambda outcomes: None if outcomes else reference.tell("release", *args),
         )
     finally:
-        if last:
+        turns.leave(turn)
+        if last and link is not None:
             home.give_back(link)
 
 

@@ -160,6 +160,7 @@ class AsyncManager:
         Raises:
             ConfigurationError: the host has registered nothing under that name.
             RemoteError: the registered function raised.
+            EncodeError: the arguments cannot be pickled.
 
         Cancelled, an object that was made is given up.
         """
@@ -168,13 +169,7 @@ class AsyncManager:
             raise ConfigurationError("memory:// hosts queues and nothing else")
         if self._hosted is not None and name in self._hosted:
             return self.queue(name)
-        home = home_of(
-            self._address,
-            self.authkey,
-            wait_slice=self._options.wait_slice,
-            connect_timeout=self._options.connect_timeout,
-        )
-        return await finish(lambda: create(home, name, args, kwds))
+        return await finish(lambda: create(self._home, name, args, kwds))
 
     @property
     def host_pid(self) -> int | None:
@@ -214,6 +209,13 @@ class AsyncManager:
 
     def _prepare(self, address: Address) -> None:
         options = self._options
+        # Here already, as proxies in items need the key.
+        self._home = home_of(
+            address,
+            self.authkey,
+            wait_slice=options.wait_slice,
+            connect_timeout=options.connect_timeout,
+        )
         threads = options.lane == "thread" or address.kind == "pipe"
         lane = (ThreadLane if threads else StreamLane)(
             address, self.authkey, options.connect_timeout

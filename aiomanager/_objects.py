@@ -11,7 +11,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ._afterwards import on_behalf_of_nobody
 from ._errors import ConfigurationError
@@ -20,13 +20,17 @@ from ._tasks import finish
 from ._waits import Waits
 
 
+T = TypeVar("T")
+
+
 class AsyncProxy:
     """An object at a manager's host. Got from `wrap`, from `AsyncManager.proxy`, and from calls
     whose result is such an object.
 
     The methods that it exposes are coroutines here, under their own names: `await
-    shared.update(a=1)`. Those with other names than a method can have go through `call`: `await
-    shared.call("__getitem__", "a")`. What the object raises is raised here.
+    shared.update(a=1)`. What begins with an underscore, or is called `call` or `aclose` as the two
+    here are, goes through `call`: `await shared.call("__getitem__", "a")`. What the object raises
+    is raised here.
 
     Any number of tasks of one event loop may use it at once. It can be passed to the host, put
     into a queue or given to another process, and arrives there as the standard library's proxy.
@@ -69,16 +73,7 @@ class AsyncProxy:
             await finish(reference.find_exposed)
         reference.check(method)
         request = reference.request(method, *args, **kwds)
-        turns = reference.home.turns(reference.ident)
-        turn = await turns.enter()
-
-        async def work() -> Any:
-            try:
-                return await reference.ask(request)
-            finally:
-                turns.leave(turn)
-
-        return await finish(work)
+        return await self._in_turn(lambda: reference.ask(request))
 
     async def copy(self, *args: Any, **kwds: Any) -> Any:
         """The object itself, copied into this process; where it exposes a `copy`, what that
@@ -100,6 +95,21 @@ class AsyncProxy:
         reference, self._open_reference = self._open_reference, None
         if reference is not None:
             await finish(reference.give_up)
+
+    async def _in_turn(
+        self, work: Callable[[], Awaitable[T]], discard: Callable[[T], None] | None = None
+    ) -> T:
+        """Wait for a turn with the object, and run work that no cancellation reaches."""
+        turns = self._reference.home.turns(self._reference.ident)
+        turn = await turns.enter()
+
+        async def run() -> T:
+            try:
+                return await work()
+            finally:
+                turns.leave(turn)
+
+        return await finish(run, discard)
 
     @property
     def _reference(self) -> Reference:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Self
 
+import anyio
+
 from ._links import Conversation
 from ._objects import AsyncProxy
 from ._references import Reference
@@ -63,7 +65,8 @@ class AsyncPool(AsyncProxy):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.call("terminate")
+        with anyio.CancelScope(shield=True):
+            await self.call("terminate")
 
     async def apply(
         self,

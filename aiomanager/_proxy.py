@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import managers
@@ -10,7 +11,7 @@ from typing import Any
 from ._addresses import parse
 from ._afterwards import close_at_exit
 from ._conditions import AsyncCondition
-from ._errors import ConfigurationError, RemoteError
+from ._errors import ConfigurationError, EncodeError, RemoteError
 from ._links import LinkPool
 from ._locks import AsyncLock
 from ._objects import (
@@ -154,6 +155,8 @@ async def create(home: Home, name: str, args: Sequence[Any], kwds: Mapping[str, 
                 f"no queue or object is registered at {home} as {name!r}"
             ) from exc
         raise
+    except (pickle.PicklingError, TypeError, AttributeError) as exc:
+        raise EncodeError(f"the arguments for {name!r} cannot be pickled: {exc}") from exc
     token = managers.Token(name, home.address.value, ident)
     reference = Reference(home, token, exposed)
     reference.counted()

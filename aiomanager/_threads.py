@@ -165,6 +165,7 @@ class ThreadLink(Link):
                 if hurry is not None:
                     hurry()
                 if turn.acquire(timeout=SETTLE_TIMEOUT):
+                    turn.release()  # from here on the conversation is over, or never begins
                     last_words = settle(outcomes)
                     if last_words is not None:
                         self.converse_now(last_words, SETTLE_TIMEOUT)

@@ -9,6 +9,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import current_token
 
 from ._tasks import Slot, spawn
 
@@ -77,7 +78,7 @@ class Waits(Generic[T]):
         self._shared = shared
         self._discard = discard
         self._waiting: deque[_Waiter[T]] = deque()
-        self._asking = False
+        self._asking: object = None  # the event loop on which a task asks
 
     async def wait(self, timeout: float | None) -> T | None:
         """Wait up to `timeout` seconds, for ever if None; None where in vain.
@@ -86,13 +87,17 @@ class Waits(Generic[T]):
         """
         deadline = inf if timeout is None else anyio.current_time() + timeout
         waiter = _Waiter[T](deadline, Slot(self._unwanted))
+        loop = current_token().native_token
+        if self._asking is not None and self._asking is not loop:
+            self._waiting.clear()  # that loop has ended, and its tasks with it
+            self._asking = None
         self._waiting.append(waiter)
-        if self._asking:
+        if self._asking is not None:
             # What is waited for is not there, or others are served before.
             with anyio.CancelScope(deadline=deadline):
                 return await waiter.slot.wait()
             return None
-        self._asking = True
+        self._asking = loop
         spawn(self._ask_on)
         # Here the host watches the time: it alone knows whether there was something at once.
         return await waiter.slot.wait()
@@ -111,7 +116,7 @@ class Waits(Generic[T]):
                 else:
                     self._give(outcome)
         finally:
-            self._asking = False
+            self._asking = None
 
     def _anybody(self) -> bool:
         self._waiting = deque(waiter for waiter in self._waiting if not waiter.slot.abandoned)

@@ -96,6 +96,14 @@ def numbers() -> Iterator[int]:
 _rlock = threading.RLock()
 
 
+_queue: queue.Queue[Any] = queue.Queue()
+
+
+def common_queue() -> Any:
+    """The same queue for all."""
+    return _queue
+
+
 def common_rlock() -> Any:
     """The same lock for all."""
     return _rlock
@@ -114,6 +122,7 @@ Manager.register("Gate", Gate)
 Manager.register("Cache", Cache)
 Manager.register("Connections", Connections)
 Manager.register("common_lock", threading.Lock)
+Manager.register("common_queue", common_queue)
 Manager.register("Bare", Counter, BareProxy)
 Manager.register("numbers", numbers, exposed=("__next__",))
 Manager.register("common", common_rlock, exposed=("acquire", "release"))

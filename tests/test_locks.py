@@ -15,6 +15,9 @@ import anyio
 import pytest
 
 from aiomanager import wrap
+from aiomanager._addresses import Address
+from aiomanager._links import Conversation
+from aiomanager._threads import ThreadLink
 from tests import objects
 from tests.waiting import wait_until, wait_until_sync
 
@@ -595,3 +598,62 @@ def test_the_process_ends_though_the_event_loop_was_left(manager):
         assert process.stdout is not None
         assert process.stdout.readline() == "left\n"
         assert process.wait(timeout=10) == 0
+
+
+# -- the thread lane's part -------------------------------------------------------------------
+
+
+class ScriptedConnection:
+    """Answers each request with the next of its replies."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.requests: list[Any] = []
+        self.closed = threading.Event()
+        self._replies = list(replies)
+
+    def send(self, parts: Any) -> None:
+        self.requests.append(parts)
+
+    def receive(self, timeout: float | None) -> Any:
+        return self._replies.pop(0)
+
+    def received(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class LateLink(ThreadLink):
+    """A link whose worker thread starts when nobody waits for it any more."""
+
+    async def _in_thread(self, call: Any) -> Any:
+        self.start_at_last = call
+        await anyio.sleep_forever()
+
+
+def exchange(request: str) -> Conversation[str]:
+    """Say something and return the answer."""
+    return str((yield [request.encode()]))
+
+
+@pytest.mark.anyio
+async def test_a_conversation_whose_thread_starts_too_late():
+    """It does not begin, what has to be said is said, and the thread is not held up."""
+    connection = ScriptedConnection("said")
+    link = LateLink(connection, Address("unix", "/nowhere"), anyio.CapacityLimiter(1))
+    settled = []
+
+    def settle(outcomes):
+        settled.append(list(outcomes))
+        return exchange("last words")
+
+    with anyio.move_on_after(0.01):
+        await link.converse_surely(exchange("never"), None, settle)
+    await wait_until(connection.closed.is_set, description="the link is closed")
+    assert settled == [[]]
+    thread = threading.Thread(target=link.start_at_last)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert connection.requests == [[b"last words"]]

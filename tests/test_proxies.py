@@ -546,6 +546,8 @@ async def test_a_name_of_a_stock_host(manager, lane):
             await connected.proxy("nothing")
         with pytest.raises(aiomanager.RemoteError, match="unexpected"):
             await connected.proxy("Counter", unexpected=1)
+        with pytest.raises(aiomanager.EncodeError, match="Counter"):
+            await connected.proxy("Counter", lambda: None)
     assert await counter.add() == 5
     del counter
     await all_freed(manager, before)
@@ -572,6 +574,28 @@ async def test_memory_hosts_no_objects():
     async with aiomanager.connect("memory://") as connected:
         with pytest.raises(ConfigurationError, match="memory://"):
             await connected.proxy("anything")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["stock", "ours"])
+async def test_a_proxy_in_an_item_of_a_manager(manager, our_host, host):
+    """It finds its way with the key of a manager that this process is connected to."""
+    address, name = (manager.address, "common_queue") if host == "stock" else (None, "jobs")
+    async with (
+        aiomanager.connect(address or our_host.address, objects.KEY) as connected,
+        aiomanager.connect(manager.address, objects.KEY),
+    ):
+        queue = connected.queue(name)
+        inner = manager.dict(x=1)
+        await queue.put([inner])
+        async for [received] in queue:
+            assert await received.copy() == {"x": 1}
+            await queue.task_done()
+            break
+        await queue.put(wrap(inner))
+        received = await queue.get()
+        await queue.task_done()
+        assert await received.copy() == {"x": 1}
 
 
 # -- hosts that go away -----------------------------------------------------------------------

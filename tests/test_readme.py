@@ -92,4 +92,4 @@ def test_the_command_that_tests():
     section = README.partition("\n## Tests\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"^```\w*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert len(block.splitlines()) == 1
-    assert block.endswith("-m pytest\n")
+    assert "-m pytest" in block
