@@ -19,7 +19,6 @@ from ._references import NotExposedError, Reference
 from ._tasks import finish
 from ._waits import Waits
 
-
 T = TypeVar("T")
 
 
