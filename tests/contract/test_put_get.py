@@ -56,8 +56,18 @@ async def test_get_nowait_on_an_empty_queue(queue):
 async def test_get_nowait_on_a_queue_with_items(queue, place):
     """It takes what is there."""
     await queue.put_many(["a", "b"])
-    await wait_until(lambda: _has(queue, 2), description="both items are in")
-    assert [await queue.get_nowait(), await queue.get(block=False)] == ["a", "b"]
+    # A multiprocessing queue counts an item before its feeder thread has written it.
+    assert await wait_until(lambda: _at_once(queue.get_nowait), description="the first") == "a"
+    assert (
+        await wait_until(lambda: _at_once(lambda: queue.get(block=False)), description="b") == "b"
+    )
+
+
+async def _at_once(get):
+    try:
+        return await get()
+    except QueueEmpty:
+        return None
 
 
 async def _has(queue, count):
@@ -79,8 +89,11 @@ async def test_get_nowait_by_many_at_once(queue):
     async with anyio.create_task_group() as group:
         for _ in range(8):
             group.start_soon(get)
-    assert sorted(item for item in got if item is not None) == [0, 1, 2, 3, 4]
-    assert got.count(None) == 3
+    here = [item for item in got if item is not None]
+    # What the feeder thread of a multiprocessing queue had not written yet was nobody's.
+    here += [await queue.get(timeout=5) for _ in range(5 - len(here))]
+    assert sorted(here) == [0, 1, 2, 3, 4]
+    assert got.count(None) >= 3
 
 
 async def test_get_gives_up_after_its_timeout(queue):
