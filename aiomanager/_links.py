@@ -183,11 +183,17 @@ class LinkPool:
     async def function(self, name: str, *args: Any, **kwds: Any) -> Any:
         """Call a function of the manager's server itself, on a connection of its own, as the
         protocol has it."""
-        link = await self._open_link(None)
         try:
-            return await link.converse(call_function(name, *args, **kwds), self.call_timeout)
-        finally:
-            link.close()
+            link = await self._open_link(None)
+            try:
+                return await link.converse(call_function(name, *args, **kwds), self.call_timeout)
+            finally:
+                link.close()
+        except Exception:
+            raise
+        except BaseException:
+            self.close_idle()  # the event loop ends, and uvloop's may never become garbage
+            raise
 
     def give_back(self, link: Link) -> None:
         """Let others use a link again, unless it was dropped meanwhile."""
@@ -207,6 +213,10 @@ class LinkPool:
         after a restart of the host each of them would fail one more call."""
         self._used.discard(link)
         link.close()
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close what nobody uses at the moment."""
         while self._idle:
             self._idle.pop().close()
 

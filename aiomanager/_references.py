@@ -115,6 +115,7 @@ class Home:
             raise
         except BaseException:
             self.leave(link)
+            self.pool.close_idle()
             raise
 
     def give_back(self, link: ThreadLink) -> None:
@@ -323,7 +324,9 @@ def load_item(data: Buffer) -> Any:
     found = Found(None)
     item = ReplyUnpickler(data, found).load()
     for reference in found.uncounted:
-        spawn(partial(_count_soon, reference))
+        counted = anyio.Event()
+        _uncounted.setdefault(current_token().native_token, set()).add(counted)
+        spawn(partial(_count_soon, reference, counted))
     return item
 
 
@@ -332,11 +335,31 @@ def decode_item(data: Buffer) -> Any:
     return decode(data, load_item)
 
 
-async def _count_soon(reference: Reference) -> None:
+async def _count_soon(reference: Reference, counted: anyio.Event) -> None:
     try:
         await reference.count()
     except AioManagerError as exc:
-        logger.warning("%r came in an item, but is not to be had: %s", reference.typeid, exc)
+        # As text: the error itself would keep alive all that it came through.
+        logger.warning("%r came in an item, and is not to be had: %s", reference.typeid, str(exc))
+    finally:
+        counted.set()
+        _uncounted[current_token().native_token].discard(counted)
+
+
+# By event loop: for each reference that an item has brought, whether the host counts it by now.
+_uncounted: WeakKeyDictionary[object, set[anyio.Event]] = WeakKeyDictionary()
+
+
+def items_are_counted() -> bool:
+    """Whether the hosts count all references that items have brought. Before that, whoever put
+    such an item must not be told that it has arrived, as he may give up his own reference."""
+    return not _uncounted or not _uncounted.get(current_token().native_token)
+
+
+async def count_items() -> None:
+    """Wait until they do."""
+    for counted in list(_uncounted.get(current_token().native_token, ())):
+        await counted.wait()
 
 
 def set_wrapper(wrapper: Callable[[Reference], Any]) -> None:
