@@ -154,14 +154,16 @@ async def test_put_many_to_a_bounded_queue(small):
     assert got == list(range(20))
 
 
-async def test_put_many_that_gives_up(small):
+async def test_put_many_that_gives_up(place, small):
     """The error says how many were put: the first ones."""
     for timeout in (0, 0.05):
         with pytest.raises(QueueFull) as caught:
             await small.put_many(range(1500), timeout=timeout)
-        assert caught.value.accepted == 2
-        assert "2 of 1500" in str(caught.value)
-        assert await drain(small) == [0, 1]
+        accepted = caught.value.accepted
+        # At a stock host, the last slice of the get before may still wait, and take an item.
+        assert accepted == 2 or (place.host.is_stock and timeout and accepted == 3)
+        assert f"{accepted} of 1500" in str(caught.value)
+        assert await drain(small) == list(range(accepted))
 
 
 async def test_put_many_keeps_to_its_timeout(small):
