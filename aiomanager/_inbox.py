@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
 
 import anyio
 
 from ._errors import ConnectionLostError
-from ._tasks import Batcher, Slot, begin, spawn
+from ._tasks import Batcher, Slot, attempt, begin, call_soon
 from .engines.base import QueueEngine, Received, Settlement
 
 # How many items one call to the host asks for at most.
@@ -25,36 +26,36 @@ SHORTEST_WAIT = 0.01
 Return = Literal["nack", "return", "restore"]
 
 
-class _Waiter:
+class _Waiter(Slot[list[Received]]):
     """Somebody who waits for up to `count` items, to take them or to hold a lease on them."""
 
-    def __init__(self, inbox: Inbox, count: int, take: bool, deadline: float) -> None:
-        self.count = count
-        self.take = take
-        self.deadline = deadline
-        self._inbox = inbox
-        self.slot: Slot[list[Received]] = Slot(self.discard)
-
-    def discard(self, share: Sequence[Received]) -> None:
-        """Give back what came although the one who waited has left."""
-        for received in share:
-            self._inbox.hand_back(received, "restore" if self.take else "return")
+    __slots__ = ("count", "deadline", "take")
+    count: int
+    deadline: float
+    take: bool
 
 
-Share = tuple[_Waiter, list[Received]]
+# Whether it is to be taken, and what somebody was given.
+Share = tuple[bool, list[Received]]
+
+# What somebody gets: items, none, or an error.
+Outcome = list[Received] | Exception
 
 
 class Inbox:
-    """One fetcher for all waiters, running only while somebody waits: so waiting costs neither a
+    """One fetch for all waiters, going on only while somebody waits: so waiting costs neither a
     thread nor a connection each, and what a call brought back always belongs to somebody, the one
     it was for, the next in line, or the queue again."""
 
     def __init__(self, engine: QueueEngine) -> None:
         self._engine = engine
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
-        self._fetched: anyio.Event | None = None  # there while the fetcher runs
+        self._fetching = False
+        self._several = False  # the last fetch was for more than one waiter
+        self._fetched: anyio.Event | None = None  # there while somebody waits for the end
         # Those who do not wait: what is there now, for all who ask now.
-        self._at_once: Batcher[_Waiter, list[Received]] = Batcher(self._fetch_now, revocable=True)
+        self._at_once: Batcher[tuple[int, bool], list[Received]]
+        self._at_once = Batcher(self._fetch_now, revocable=True)
         self._returns: Batcher[tuple[Received, Return, float], bool] = Batcher(self._send_back)
 
     async def receive(self, count: int, timeout: float | None, *, take: bool) -> list[Received]:
@@ -63,19 +64,27 @@ class Inbox:
         Cancelled, it has received nothing: what was on its way goes to the next waiter here or
         back to the queue.
         """
-        deadline = math.inf if timeout is None else anyio.current_time() + timeout
-        waiter = _Waiter(self, count, take, deadline)
+        discard = self._taken_for_nobody if take else self._leased_for_nobody
         if timeout is not None and timeout <= 0:
-            return await self._at_once.submit(waiter, waiter.discard)
+            return await self._at_once.submit((count, take), discard)
+        waiter = _Waiter(discard)
+        waiter.count, waiter.take = count, take
+        waiter.deadline = math.inf if timeout is None else anyio.current_time() + timeout
         self._waiters[waiter] = None
-        self._start()
+        if not self._fetching:
+            self._fetching = True
+            # Others whom the last fetch served come along.
+            if self._several:
+                call_soon(self._fetch)
+            else:
+                self._fetch()
         try:
             if timeout is None:  # a scope costs as much as all the rest
-                return await waiter.slot.wait()
+                return await waiter.wait()
             with anyio.move_on_after(timeout):
-                return await waiter.slot.wait()
+                return await waiter.wait()
         finally:
-            if waiter.slot.abandoned and waiter in self._waiters:
+            if waiter.abandoned and waiter in self._waiters:
                 del self._waiters[waiter]
                 if not self._waiters:
                     self._engine.interrupt()
@@ -90,93 +99,132 @@ class Inbox:
         """End the fetch that is under way, and wait until what it brought has gone back."""
         self._fail(ConnectionLostError("this manager is closed"))
         self._engine.interrupt()
-        while self._fetched is not None:
+        while self._fetching:
+            if self._fetched is None:
+                self._fetched = anyio.Event()
             await self._fetched.wait()
         await self._at_once.drained()
         await self._returns.drained()
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- for those who wait -------------------------------------------------------------------
 
-    def _start(self) -> None:
-        if self._fetched is None:
-            self._fetched = anyio.Event()
-            spawn(self._fetch)
-
-    async def _fetch(self) -> None:
-        try:
-            while self._waiters:
-                try:
-                    await self._fetch_for_waiters()
-                except Exception as exc:
-                    self._fail(exc)
-        finally:
-            fetched, self._fetched = self._fetched, None
-            if fetched is not None:
-                fetched.set()
-
-    async def _fetch_for_waiters(self) -> None:
-        # What goes back comes before what was put after it.
-        await self._returns.drained()
-        waiters = list(itertools.islice(self._waiters, FETCH_ITEMS))
-        if not waiters:
+    def _fetch(self) -> None:
+        wanted, deadline = 0, 0.0
+        for waiter in itertools.islice(self._waiters, FETCH_ITEMS):
+            wanted += waiter.count
+            deadline = max(deadline, waiter.deadline)
+        if wanted:
+            self._several = wanted > 1
+            # Not for longer than they do: a stock host goes on waiting when they have left.
+            left = deadline - anyio.current_time()
+            timeout = None if left == math.inf else max(SHORTEST_WAIT, left)
+            self._receive(wanted, timeout).then(self._arrived)
             return
-        wanted = min(sum(waiter.count for waiter in waiters), FETCH_ITEMS)
-        # Not for longer than they do: a stock host goes on waiting when they have left.
-        left = max(waiter.deadline for waiter in waiters) - anyio.current_time()
-        timeout = None if left == math.inf else max(SHORTEST_WAIT, left)
-        rest = deque(await self._engine.receive(wanted, timeout).wait())
+        self._fetching = False
+        if self._fetched is not None:
+            self._fetched.set()
+            self._fetched = None
+
+    def _arrived(self, items: list[Received] | Exception) -> None:
+        if isinstance(items, Exception):
+            self._fail(items)
+            self._fetch()
+            return
+        waiters: list[_Waiter] = []
         shares: list[Share] = []
-        while rest and self._waiters:
+        start = 0
+        while start < len(items) and self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
-            shares.append((waiter, _cut(rest, waiter.count)))
-        for received in rest:
+            waiters.append(waiter)
+            shares.append((waiter.take, items[start : start + waiter.count]))
+            start += waiter.count
+        for received in items[start:]:
             self.hand_back(received, "return")
+        self._owned(shares).then(partial(self._deal, waiters))
+
+    def _deal(self, waiters: Sequence[_Waiter], outcomes: Any) -> None:
         lost: list[_Waiter] = []
-        for (waiter, share), mine in zip(shares, await self._owned(shares), strict=True):
-            if isinstance(mine, Exception):
-                waiter.slot.fail(mine)
-            elif mine or not share:
-                waiter.slot.set(mine)
-            elif not waiter.slot.abandoned:
+        for waiter, outcome in zip(waiters, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                waiter.fail(outcome)
+            elif outcome:
+                waiter.set(outcome)
+            elif not waiter.abandoned:
                 lost.append(waiter)
         for waiter in reversed(lost):
             # What they were given is in somebody else's hands: they go on waiting, in their place.
             self._waiters[waiter] = None
             self._waiters.move_to_end(waiter, last=False)
-
-    def _fetch_now(self, waiters: Sequence[_Waiter]) -> Slot[list[list[Received] | Exception]]:
-        return begin(lambda: self._fetch_at_once(waiters))
-
-    async def _fetch_at_once(self, waiters: Sequence[_Waiter]) -> list[list[Received] | Exception]:
-        await self._returns.drained()
-        wanted = sum(waiter.count for waiter in waiters)
-        rest = deque(await self._engine.receive(wanted, 0).wait())
-        return await self._owned([(waiter, _cut(rest, waiter.count)) for waiter in waiters])
+        if self._waiters:
+            call_soon(self._fetch)
+        else:
+            self._fetch()
 
     def _fail(self, error: Exception) -> None:
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
-            waiter.slot.fail(error)
+            waiter.fail(error)
 
-    async def _owned(self, shares: Iterable[Share]) -> list[list[Received] | Exception]:
+    # -- for those who do not -----------------------------------------------------------------
+
+    def _fetch_now(self, wishes: Sequence[tuple[int, bool]]) -> Slot[list[Outcome]]:
+        return begin(lambda: self._fetch_at_once(wishes))
+
+    async def _fetch_at_once(self, wishes: Sequence[tuple[int, bool]]) -> list[Outcome]:
+        wanted = sum(count for count, _ in wishes)
+        items = iter(await self._receive(wanted, 0).wait())
+        shares = [(take, list(itertools.islice(items, count))) for count, take in wishes]
+        return await self._owned(shares).wait()
+
+    # -- for both -----------------------------------------------------------------------------
+
+    def _receive(self, wanted: int, timeout: float | None) -> Slot[list[Received]]:
+        wanted = min(wanted, FETCH_ITEMS)
+        if self._returns.idle:
+            return attempt(lambda: self._engine.receive(wanted, timeout))
+        return begin(lambda: self._receive_after_returns(wanted, timeout))
+
+    async def _receive_after_returns(self, wanted: int, timeout: float | None) -> list[Received]:
+        """What goes back comes before what was put after it."""
+        await self._returns.drained()
+        return await self._engine.receive(wanted, timeout).wait()
+
+    def _owned(self, shares: Sequence[Share]) -> Slot[list[Outcome]]:
         """Make leases the property of those who take. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
-        settlements: list[Settlement] = [
+        takes: list[Settlement] = [
             (received.delivery_id, "take", 0.0)
-            for waiter, share in shares
-            if waiter.take
+            for take, share in shares
+            if take
             for received in share
         ]
-        try:
-            kept = iter(
-                await self._engine.settle(settlements, "take").wait() if settlements else ()
-            )
-        except Exception as exc:
-            return [exc if waiter.take else share for waiter, share in shares]
-        return [
-            [received for received in share if next(kept)] if waiter.take else share
-            for waiter, share in shares
-        ]
+        owned: Slot[list[Outcome]] = Slot()
+
+        def taken(answers: Sequence[bool] | Exception) -> None:
+            if isinstance(answers, Exception):
+                owned.set([answers if take else share for take, share in shares])
+            elif all(answers):
+                owned.set([share for _, share in shares])
+            else:
+                mine = iter(answers)
+                owned.set([
+                    [received for received in share if next(mine)] if take else share
+                    for take, share in shares
+                ])  # fmt: skip
+
+        if takes:
+            attempt(lambda: self._engine.settle(takes, "take")).then(taken)
+        else:
+            taken(())
+        return owned
+
+    def _taken_for_nobody(self, share: Sequence[Received]) -> None:
+        for received in share:
+            self.hand_back(received, "restore")
+
+    def _leased_for_nobody(self, share: Sequence[Received]) -> None:
+        for received in share:
+            self.hand_back(received, "return")
 
     def _send_back(
         self, returns: Sequence[tuple[Received, Return, float]]
@@ -199,7 +247,3 @@ class Inbox:
             await self._engine.settle(settlements, "return").wait() if settlements else ()
         )
         return [how == "restore" or next(answers) for _, how, _ in returns]
-
-
-def _cut(rest: deque[Received], count: int) -> list[Received]:
-    return [rest.popleft() for _ in range(min(count, len(rest)))]

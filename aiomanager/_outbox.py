@@ -26,16 +26,8 @@ class _Blocked:
         self.slot: Slot[int] = Slot()
 
 
-class _Put:
-    """Frames on their way to the host."""
-
-    __slots__ = ("blocked", "deadline", "frames", "waits")
-
-    def __init__(self, frames: Sequence[bytes], deadline: float | None, waits: bool) -> None:
-        self.frames = frames
-        self.deadline = deadline
-        self.waits = waits
-        self.blocked: _Blocked | None = None  # there once there was no room for all of them
+# Frames on their way to the host: with when their time is up, and whether they wait for room.
+_Put = tuple[Sequence[bytes], float | None, bool]
 
 
 class Outbox:
@@ -44,7 +36,7 @@ class Outbox:
 
     def __init__(self, engine: QueueEngine) -> None:
         self._engine = engine
-        self._batcher: Batcher[_Put, int] = Batcher(
+        self._batcher: Batcher[_Put, int | _Blocked] = Batcher(
             self._send,
             limit=BATCH_ITEMS,
             size=_size,
@@ -57,10 +49,12 @@ class Outbox:
     async def put(self, frames: Sequence[bytes], timeout: float | None) -> None:
         """Put frames in order; raises `QueueFull` where not all found room in time."""
         deadline = None if timeout is None else anyio.current_time() + timeout
-        put = _Put(frames, deadline, timeout != 0)
-        accepted = await self._batcher.submit(put, lambda _: self._leave(put.blocked))
-        if put.blocked is not None:
-            accepted += await self._wait_for_room(put.blocked)
+        put = frames, deadline, timeout != 0
+        outcome = await self._batcher.submit_soon(put, self._leave).wait()
+        if isinstance(outcome, _Blocked):
+            accepted = len(frames) - len(outcome.frames) + await self._wait_for_room(outcome)
+        else:
+            accepted = outcome
         if accepted < len(frames):
             raise full(len(frames), accepted)
 
@@ -70,30 +64,33 @@ class Outbox:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _send(self, puts: Sequence[_Put]) -> Slot[list[int | Exception]]:
+    def _send(self, puts: Sequence[_Put]) -> Slot[list[int | _Blocked | Exception]]:
         # While others wait for room, whoever would wait as well goes behind them.
-        sent = {put for put in puts if not (put.waits and self._waiting)}
-        frames = [frame for put in puts if put in sent for frame in put.frames]
-
-        def share(outcome: tuple[int, Exception | None]) -> list[int | Exception]:
-            accepted, error = outcome
-            outcomes: list[int | Exception] = []
-            for put in puts:
-                mine = min(accepted, len(put.frames)) if put in sent else 0
-                accepted -= mine
-                if mine == len(put.frames):
-                    outcomes.append(mine)
-                elif put in sent and error is not None:
-                    outcomes.append(error)
-                else:
-                    if put.waits:
-                        put.blocked = self._block(put.frames[mine:], put.deadline)
-                    outcomes.append(mine)
-            return outcomes
-
+        behind = self._waiting
+        frames = [frame for put in puts if not (behind and put[2]) for frame in put[0]]
         if not frames:
-            return filled(share((0, None)))
-        return self._engine.put(frames, 0, "put").map(share)
+            return filled(self._shares(puts, behind, 0, None))
+        return self._engine.put(frames, 0, "put").map(
+            lambda outcome: self._shares(puts, behind, *outcome)
+        )
+
+    def _shares(
+        self, puts: Sequence[_Put], behind: bool, accepted: int, error: Exception | None
+    ) -> list[int | _Blocked | Exception]:
+        outcomes: list[int | _Blocked | Exception] = []
+        for frames, deadline, waits in puts:
+            if behind and waits:
+                outcomes.append(self._block(frames, deadline))
+                continue
+            mine = min(accepted, len(frames))
+            accepted -= mine
+            if mine == len(frames):
+                outcomes.append(mine)
+            elif error is not None:
+                outcomes.append(error)
+            else:
+                outcomes.append(self._block(frames[mine:], deadline) if waits else mine)
+        return outcomes
 
     def _block(self, frames: Sequence[bytes], deadline: float | None) -> _Blocked:
         # Here and not by whoever waits, as the order in which tasks wake is the event loop's.
@@ -115,8 +112,8 @@ class Outbox:
         finally:
             self._leave(blocked)
 
-    def _leave(self, blocked: _Blocked | None) -> None:
-        if blocked is None or blocked.slot.filled:
+    def _leave(self, blocked: _Blocked | int) -> None:
+        if isinstance(blocked, int) or blocked.slot.filled:
             return
         if blocked.at_host.is_set():
             self._engine.interrupt_put()
@@ -168,7 +165,7 @@ def first_batch(frames: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _size(put: _Put) -> int:
-    return sum(map(len, put.frames))
+    return sum(map(len, put[0]))
 
 
 def full(count: int, accepted: int) -> QueueFull:

@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -106,9 +107,7 @@ class Session:
         """
         request_id = next(self._ids)
         kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
-        request = _Request(
-            dump((ident, method, args, kwds, request_id)), waits, anyio.current_time()
-        )
+        request = _Request(dump((ident, method, args, kwds, request_id)), waits, monotonic())
         if self._closed:
             request.slot.fail(ConnectionLostError("this manager is closed"))
             return request_id, request.slot
@@ -150,7 +149,7 @@ class Session:
             link.close()
             return
         self._link = link
-        self._heard = anyio.current_time()
+        self._heard = monotonic()
         self._unsent.clear()
         link.listen(self._messages, lambda error: self._broken(link, error))
         spawn(lambda: self._watch(link))
@@ -161,12 +160,12 @@ class Session:
     async def _connect(self) -> Link:
         pause = FIRST_PAUSE
         # The first time too: the host was there when the manager connected.
-        deadline = anyio.current_time() + self._reconnect
+        deadline = monotonic() + self._reconnect
         while True:
             try:
                 link = await self._open_link(self._name)
             except ConnectionLostError:
-                left = deadline - anyio.current_time()
+                left = deadline - monotonic()
                 if self._closed or left <= 0:
                     raise
             else:
@@ -181,7 +180,7 @@ class Session:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _messages(self, messages: list[Buffer]) -> None:
-        self._heard = anyio.current_time()
+        self._heard = monotonic()
         for message in messages:
             try:
                 kind, value, request_id = load(message)
@@ -204,7 +203,7 @@ class Session:
             request.slot.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
 
     def _send(self, link: Link, request: _Request) -> None:
-        request.sent = anyio.current_time()
+        request.sent = monotonic()
         prepared = link.prepare(request.parts)
         if self._unsent:
             self._unsent.append(prepared)
@@ -236,7 +235,7 @@ class Session:
                 await anyio.sleep(self._call_timeout / 4)
             if self._link is not link:
                 return
-            now = anyio.current_time()
+            now = monotonic()
             if any(
                 not request.waits and now - (request.sent or now) > self._call_timeout
                 for request in self._pending.values()
@@ -256,7 +255,7 @@ class Session:
         self._watching.cancel()
         if not self._closed:
             logger.warning("%s", error)
-        now = anyio.current_time()
+        now = monotonic()
         for request_id, request in list(self._pending.items()):
             if not request.waits and now - request.asked > self._call_timeout + self._reconnect:
                 del self._pending[request_id]

@@ -27,7 +27,8 @@ from ._wire import Buffer, MessageReader, client_handshake, pack
 
 T = TypeVar("T")
 
-READ_SIZE = 256 * 1024
+# Twice this, and the system maps new pages for every read.
+READ_SIZE = 64 * 1024
 # A full backlog refuses a unix socket at once instead of letting it wait; seconds until it is
 # tried again.
 BACKLOG_PAUSE = 0.01

@@ -15,7 +15,6 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -50,6 +49,22 @@ async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
     except Exception:
         # Nobody waits for this task, and trio would end the program for it.
         logger.exception("a background task of aiomanager failed")
+
+
+def call_soon(callback: Callable[[], object]) -> None:
+    """Call back in the next turn of the event loop, when the tasks that are ready now have run."""
+
+    def guarded() -> None:
+        try:
+            callback()
+        except Exception:
+            logger.exception("a callback of aiomanager failed")  # trio would end the program
+
+    token = current_token().native_token
+    if isinstance(token, asyncio.AbstractEventLoop):
+        token.call_soon(guarded, context=_context_of_callbacks())
+    else:
+        token.run_sync_soon(guarded)  # type: ignore[attr-defined]
 
 
 def call_when_readable(sock: socket.socket, callback: Callable[[], object]) -> Callable[[], object]:
@@ -94,32 +109,43 @@ class Slot(Generic[T]):
         discard: is given a value whose waiter was cancelled at the very moment it came, or before.
     """
 
-    __slots__ = ("__weakref__", "_discard", "_error", "_filled", "_value", "abandoned", "filled")
+    __slots__ = (
+        "__weakref__", "_callback", "_discard", "_error", "_future", "_value", "abandoned", "filled"
+    )  # fmt: skip
 
     def __init__(self, discard: Callable[[T], object] | None = None) -> None:
         self.abandoned = False  # nobody waits any more
         self.filled = False
         self._discard = discard
-        self._filled: Callable[[], object] | None = None
+        # What wakes whoever waits: one of these, once there is somebody.
+        self._future: asyncio.Future[None] | None = None
+        self._callback: Callable[[], object] | None = None
         self._value: Any = None
         self._error: Exception | None = None
 
     def set(self, value: T) -> None:
         """Give the value to the waiter, or to `discard` where the waiter has left."""
         self.filled = True
-        if not self.abandoned:
-            self._value = value
-            if self._filled is not None:
-                self._filled()
-        elif self._discard is not None:
-            self._discard(value)
+        if self.abandoned:
+            if self._discard is not None:
+                self._discard(value)
+            return
+        self._value = value
+        if self._future is not None:
+            if not self._future.done():
+                self._future.set_result(None)
+        elif self._callback is not None:
+            self._callback()
 
     def fail(self, error: Exception) -> None:
         """Let the wait raise the error."""
         self.filled = True
         self._error = error
-        if self._filled is not None:
-            self._filled()
+        if self._future is not None:
+            if not self._future.done():
+                self._future.set_result(None)
+        elif self._callback is not None:
+            self._callback()
 
     def settle(self, outcome: T | Exception) -> None:
         """`set` a value, `fail` with an exception instance."""
@@ -133,8 +159,15 @@ class Slot(Generic[T]):
         try:
             if self.filled:
                 await anyio.lowlevel.checkpoint()
+            elif _on_asyncio():
+                self._future = asyncio.get_running_loop().create_future()
+                await self._future
             else:
-                await self._woken()
+                import trio
+
+                event = trio.Event()
+                self._callback = event.set
+                await event.wait()
         except BaseException:
             self.abandoned = True
             if self.filled and self._error is None and self._discard is not None:
@@ -150,7 +183,7 @@ class Slot(Generic[T]):
         if self.filled:
             callback(self._value if self._error is None else self._error)
         else:
-            self._filled = lambda: callback(self._value if self._error is None else self._error)
+            self._callback = lambda: callback(self._value if self._error is None else self._error)
 
     def map(
         self,
@@ -168,23 +201,6 @@ class Slot(Generic[T]):
 
         self.then(filled)
         return converted
-
-    async def _woken(self) -> None:
-        if _on_asyncio():
-            future = asyncio.get_running_loop().create_future()
-            self._filled = partial(_wake, future)
-            await future
-        else:
-            import trio
-
-            event = trio.Event()
-            self._filled = event.set
-            await event.wait()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _on_asyncio() -> bool:
@@ -239,6 +255,16 @@ def filled(value: T) -> Slot[T]:
     return slot
 
 
+def attempt(start: Callable[[], Slot[T]]) -> Slot[T]:
+    """The slot that `start` returns, or one with the error that it raises."""
+    try:
+        return start()
+    except Exception as exc:
+        slot: Slot[T] = Slot()
+        slot.fail(exc)
+        return slot
+
+
 def begin(
     work: Callable[[], Awaitable[T]], discard: Callable[[T], object] | None = None
 ) -> Slot[T]:
@@ -267,8 +293,19 @@ async def finish(
     return await begin(work, discard).wait()
 
 
+class _Submitted(Slot[T]):
+    """An entry of a batch, and the place for its outcome."""
+
+    __slots__ = ("entry",)
+    entry: Any
+
+
 class Batcher(Generic[Entry, T]):
     """Sends what waits as one batch while the batch before is on its way.
+
+    An entry that comes alone leaves at once. After a batch of several, those whom its outcomes
+    wake have a turn of the event loop in which to come along: else the first of them would leave
+    alone, and all others wait for it.
 
     Args:
         send: starts to send a batch; the outcome is one for each entry, in order, an exception
@@ -292,8 +329,9 @@ class Batcher(Generic[Entry, T]):
         self._size = size
         self._size_limit = size_limit
         self._revocable = revocable
-        self._waiting: deque[tuple[Entry, Slot[T]]] = deque()
+        self._waiting: deque[_Submitted[T]] = deque()
         self._busy = False
+        self._several = False  # the last batch had more than one entry
         self._idle: anyio.Event | None = None  # there while somebody waits for the end
 
     async def submit(self, entry: Entry, discard: Callable[[T], object] | None = None) -> T:
@@ -302,11 +340,18 @@ class Batcher(Generic[Entry, T]):
 
     def submit_soon(self, entry: Entry, discard: Callable[[T], object] | None = None) -> Slot[T]:
         """The same without waiting; entries leave in the order of these calls."""
-        slot: Slot[T] = Slot(discard)
-        self._waiting.append((entry, slot))
+        submitted: _Submitted[T] = _Submitted(discard)
+        submitted.entry = entry
+        self._waiting.append(submitted)
         if not self._busy:
-            self._flush()
-        return slot
+            self._busy = True
+            self._flush_soon()
+        return submitted
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting or on its way."""
+        return not self._busy
 
     async def drained(self) -> None:
         """Wait until nothing is waiting or on its way."""
@@ -315,34 +360,44 @@ class Batcher(Generic[Entry, T]):
                 self._idle = anyio.Event()
             await self._idle.wait()
 
+    def _flush_soon(self) -> None:
+        if self._several:
+            call_soon(self._flush)
+        else:
+            self._flush()
+
     def _flush(self) -> None:
         batch = self._next_batch()
-        self._busy = bool(batch)
         if batch:
-            try:
-                sent = self._send([entry for entry, _ in batch])
-            except Exception as exc:
-                self._sent(batch, exc)
-            else:
-                sent.then(lambda outcomes: self._sent(batch, outcomes))
-        elif self._idle is not None:
+            self._several = len(batch) > 1
+            entries = [submitted.entry for submitted in batch]
+            attempt(lambda: self._send(entries)).then(lambda outcomes: self._sent(batch, outcomes))
+            return
+        self._busy = False
+        if self._idle is not None:
             self._idle.set()
             self._idle = None
 
-    def _sent(self, batch: Sequence[tuple[Entry, Slot[T]]], outcomes: Any) -> None:
+    def _sent(self, batch: Sequence[_Submitted[T]], outcomes: Any) -> None:
         if isinstance(outcomes, Exception):
             outcomes = [outcomes] * len(batch)
-        for (_, slot), outcome in zip(batch, outcomes, strict=True):
-            slot.settle(outcome)
-        self._flush()
+        for submitted, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                submitted.fail(outcome)
+            else:
+                submitted.set(outcome)
+        if self._waiting:
+            self._flush_soon()
+        else:
+            self._flush()
 
-    def _next_batch(self) -> list[tuple[Entry, Slot[T]]]:
-        batch: list[tuple[Entry, Slot[T]]] = []
+    def _next_batch(self) -> list[_Submitted[T]]:
+        batch: list[_Submitted[T]] = []
         size = 0
         while self._waiting and len(batch) < self._limit and size < self._size_limit:
-            waiting = self._waiting.popleft()
-            if not (self._revocable and waiting[1].abandoned):
-                batch.append(waiting)
+            submitted = self._waiting.popleft()
+            if not (self._revocable and submitted.abandoned):
+                batch.append(submitted)
                 if self._size is not None:
-                    size += self._size(waiting[0])
+                    size += self._size(submitted.entry)
         return batch
