@@ -145,9 +145,7 @@ class Inbox:
     def _deal(self, waiters: Sequence[_Waiter], outcomes: Any) -> None:
         lost: list[_Waiter] = []
         for waiter, outcome in zip(waiters, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                waiter.fail(outcome)
-            elif outcome:
+            if outcome:
                 waiter.set(outcome)
             elif not waiter.abandoned:
                 lost.append(waiter)
@@ -163,7 +161,7 @@ class Inbox:
     def _fail(self, error: Exception) -> None:
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
-            waiter.fail(error)
+            waiter.set(error)
 
     # -- for those who do not -----------------------------------------------------------------
 

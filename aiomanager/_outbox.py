@@ -128,10 +128,7 @@ class Outbox:
                 accepted, error = await self._put_waiting(blocked)
             except Exception as exc:
                 accepted, error = 0, exc
-            if error is None:
-                blocked.slot.set(accepted)
-            else:
-                blocked.slot.fail(error)
+            blocked.slot.set(accepted if error is None else error)
         self._waiting = False
 
     async def _put_waiting(self, blocked: _Blocked) -> tuple[int, Exception | None]:

@@ -16,7 +16,6 @@ import random
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -36,20 +35,22 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
 
-@dataclass(slots=True)
-class _Request:
-    """A request that has not been answered.
+class _Request(Slot[Any]):
+    """A request that has not been answered, and the place for its answer.
 
     Attributes:
         waits: the answer may take any time.
         asked: when it was asked, and when it was last sent.
     """
 
-    parts: Sequence[Buffer]
-    waits: bool
-    asked: float
-    sent: float | None = None
-    slot: Slot[Any] = field(default_factory=Slot)
+    __slots__ = ("asked", "parts", "sent", "waits")
+
+    def __init__(self, parts: Sequence[Buffer], waits: bool) -> None:
+        super().__init__()
+        self.parts = parts
+        self.waits = waits
+        self.asked = monotonic()
+        self.sent: float | None = None
 
 
 class Session:
@@ -107,16 +108,16 @@ class Session:
         """
         request_id = next(self._ids)
         kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
-        request = _Request(dump((ident, method, args, kwds, request_id)), waits, monotonic())
+        request = _Request(dump((ident, method, args, kwds, request_id)), waits)
         if self._closed:
-            request.slot.fail(ConnectionLostError("this manager is closed"))
-            return request_id, request.slot
+            request.set(ConnectionLostError("this manager is closed"))
+            return request_id, request
         self._pending[request_id] = request
         if self._link is not None:
             self._send(self._link, request)
         else:
             self._start()
-        return request_id, request.slot
+        return request_id, request
 
     async def request(self, ident: str, method: str, *args: Any, **options: Any) -> Any:
         """`ask`, and wait for the answer."""
@@ -196,11 +197,11 @@ class Session:
         if request is None:
             return
         if kind == "#RETURN":
-            request.slot.set(value)
+            request.set(value)
         elif kind == "#SHUTDOWN":
-            request.slot.fail(QueueShutDown(value))
+            request.set(QueueShutDown(value))
         else:
-            request.slot.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
+            request.set(value if isinstance(value, Exception) else RemoteError(str(value)))
 
     def _send(self, link: Link, request: _Request) -> None:
         request.sent = monotonic()
@@ -259,16 +260,16 @@ class Session:
         for request_id, request in list(self._pending.items()):
             if not request.waits and now - request.asked > self._call_timeout + self._reconnect:
                 del self._pending[request_id]
-                request.slot.fail(error)
+                request.set(error)
         self._start()
 
     def _fail(self, error: AioManagerError) -> None:
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if request.sent is None or not isinstance(error, ConnectionLostError):
-                request.slot.fail(error)
+                request.set(error)
             else:
-                request.slot.fail(
+                request.set(
                     ConnectionLostError(
                         f"the host went away and did not come back within {self._reconnect} s; "
                         f"whether the call has happened is unknown. {error}",

@@ -110,49 +110,37 @@ class Slot(Generic[T]):
     """
 
     __slots__ = (
-        "__weakref__", "_callback", "_discard", "_error", "_future", "_value", "abandoned", "filled"
+        "__weakref__", "_callback", "_conversions", "_discard", "_future", "_outcome", "abandoned",
+        "filled",
     )  # fmt: skip
 
     def __init__(self, discard: Callable[[T], object] | None = None) -> None:
         self.abandoned = False  # nobody waits any more
         self.filled = False
         self._discard = discard
+        self._conversions: list[tuple[Callable[[Any], Any], Callable[[Exception], Exception]]] = []
         # What wakes whoever waits: one of these, once there is somebody.
         self._future: asyncio.Future[None] | None = None
         self._callback: Callable[[], object] | None = None
-        self._value: Any = None
-        self._error: Exception | None = None
+        self._outcome: Any = None
 
-    def set(self, value: T) -> None:
-        """Give the value to the waiter, or to `discard` where the waiter has left."""
+    def set(self, outcome: T | Exception) -> None:
+        """Give the outcome to the waiter, who is raised an exception instance; a value whose
+        waiter has left goes to `discard`."""
+        for convert, convert_error in self._conversions:
+            convert_it: Any = convert_error if isinstance(outcome, Exception) else convert
+            outcome = convert_it(outcome)
         self.filled = True
         if self.abandoned:
-            if self._discard is not None:
-                self._discard(value)
+            if self._discard is not None and not isinstance(outcome, Exception):
+                self._discard(outcome)
             return
-        self._value = value
+        self._outcome = outcome
         if self._future is not None:
             if not self._future.done():
                 self._future.set_result(None)
         elif self._callback is not None:
             self._callback()
-
-    def fail(self, error: Exception) -> None:
-        """Let the wait raise the error."""
-        self.filled = True
-        self._error = error
-        if self._future is not None:
-            if not self._future.done():
-                self._future.set_result(None)
-        elif self._callback is not None:
-            self._callback()
-
-    def settle(self, outcome: T | Exception) -> None:
-        """`set` a value, `fail` with an exception instance."""
-        if isinstance(outcome, Exception):
-            self.fail(outcome)
-        else:
-            self.set(outcome)
 
     async def wait(self) -> T:
         """Wait for the outcome. Cancelled, it leaves at once; the work goes on."""
@@ -170,37 +158,37 @@ class Slot(Generic[T]):
                 await event.wait()
         except BaseException:
             self.abandoned = True
-            if self.filled and self._error is None and self._discard is not None:
-                self._discard(self._value)
+            if (
+                self.filled
+                and self._discard is not None
+                and not isinstance(self._outcome, Exception)
+            ):
+                self._discard(self._outcome)
             raise
-        if self._error is not None:
+        if isinstance(self._outcome, Exception):
             # One error may be given to many; its traceback must not grow with each of them.
-            raise self._error.with_traceback(None)
-        return self._value  # type: ignore[no-any-return]
+            raise self._outcome.with_traceback(None)
+        return self._outcome  # type: ignore[no-any-return]
 
     def then(self, callback: Callable[[T | Exception], object]) -> None:
         """Call back with the outcome, where nobody waits for it: at once where it is there."""
         if self.filled:
-            callback(self._value if self._error is None else self._error)
+            callback(self._outcome)
         else:
-            self._callback = lambda: callback(self._value if self._error is None else self._error)
+            self._callback = lambda: callback(self._outcome)
 
     def map(
         self,
         convert: Callable[[T], Any],
         convert_error: Callable[[Exception], Exception] = lambda error: error,
     ) -> Slot[Any]:
-        """A slot for what `convert` makes of the value, and `convert_error` of an error."""
-        converted: Slot[Any] = Slot()
-
-        def filled(outcome: T | Exception) -> None:
-            if isinstance(outcome, Exception):
-                converted.fail(convert_error(outcome))
-            else:
-                converted.set(convert(outcome))
-
-        self.then(filled)
-        return converted
+        """This slot, for what `convert` makes of the value, and `convert_error` of an error."""
+        if self.filled:
+            converted: Slot[Any] = Slot()
+            converted.map(convert, convert_error).set(self._outcome)
+            return converted
+        self._conversions.append((convert, convert_error))
+        return self
 
 
 def _on_asyncio() -> bool:
@@ -261,7 +249,7 @@ def attempt(start: Callable[[], Slot[T]]) -> Slot[T]:
         return start()
     except Exception as exc:
         slot: Slot[T] = Slot()
-        slot.fail(exc)
+        slot.set(exc)
         return slot
 
 
@@ -275,7 +263,7 @@ def begin(
         try:
             value = await work()
         except Exception as exc:
-            slot.fail(exc)
+            slot.set(exc)
         else:
             slot.set(value)
 
@@ -382,10 +370,7 @@ class Batcher(Generic[Entry, T]):
         if isinstance(outcomes, Exception):
             outcomes = [outcomes] * len(batch)
         for submitted, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                submitted.fail(outcome)
-            else:
-                submitted.set(outcome)
+            submitted.set(outcome)
         if self._waiting:
             self._flush_soon()
         else:

@@ -112,7 +112,7 @@ class Waits(Generic[T]):
                     outcome = await self._ask(max(0.0, min(left, self._slice)))
                 except Exception as exc:
                     for waiter in self._served():
-                        waiter.slot.fail(exc)
+                        waiter.slot.set(exc)
                 else:
                     self._give(outcome)
         finally:

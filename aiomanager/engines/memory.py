@@ -99,7 +99,7 @@ class MemoryClient:
         host, self._host = self._host, None
         for slot in self._waiting:
             if not slot.filled:
-                slot.fail(_closed())
+                slot.set(_closed())
         host.owner_lost(self)
 
 
@@ -196,7 +196,7 @@ def _closed() -> ConnectionLostError:
 
 def _reply(slot: Slot[Any]) -> Callable[[Any], bool]:
     def reply(answer: Any) -> bool:
-        slot.settle(answer)
+        slot.set(answer)
         return True
 
     return reply
