@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
+from ._ahead import Ahead
 from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
 from ._tasks import Slot
 from .engines.base import Action, Received
@@ -35,7 +36,9 @@ def is_sentinel(item: object, sentinel: object) -> bool:
 class Lessor(Protocol[T]):
     """What deliveries and iterations need of their queue."""
 
-    async def receive_delivery(self) -> Delivery[T]: ...
+    async def get_deliveries(self, count: int) -> list[Delivery[T]]: ...
+    @property
+    def lease_holder(self) -> object: ...
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]: ...
     async def move(self, received: Received, target: Any, item: object) -> bool: ...
     def remember_iteration(self, iteration: Items[T]) -> None: ...
@@ -173,8 +176,8 @@ def _lost_lease() -> LeaseLostError:
 class Deliveries(AsyncIterator[Delivery[T]]):
     """Iterates over deliveries until a sentinel comes or the queue is shut down."""
 
-    def __init__(self, queue: Lessor[T], sentinel: object) -> None:
-        self._queue = queue
+    def __init__(self, queue: Lessor[T], sentinel: object, prefetch: int) -> None:
+        self._ahead: Ahead[Delivery[T]] = Ahead(queue, prefetch)
         self._sentinel = sentinel
         self._ended = False
 
@@ -183,16 +186,23 @@ class Deliveries(AsyncIterator[Delivery[T]]):
         if self._ended:
             raise StopAsyncIteration
         try:
-            delivery = await self._queue.receive_delivery()
+            delivery = await self._ahead.next()
         except QueueShutDown:
             self._ended = True
             raise StopAsyncIteration from None
         if not self._is_sentinel(delivery):
             return delivery
         self._ended = True
+        self._ahead.hand_back()
         with contextlib.suppress(LeaseLostError):  # it will end somebody else's iteration
             await delivery.ack()
         raise StopAsyncIteration
+
+    def __del__(self) -> None:
+        # The loop was left. Without a running event loop there is nobody to send anything; the
+        # leases then end with the connection.
+        with contextlib.suppress(RuntimeError):
+            self._ahead.hand_back()
 
     def _is_sentinel(self, delivery: Delivery[T]) -> bool:
         if self._sentinel is NO_SENTINEL:
@@ -207,15 +217,17 @@ class Items(AsyncIterator[T]):
     """Iterates over items: each is done when the next is asked for, and handed out again where
     the loop ended before that."""
 
-    def __init__(self, queue: Lessor[T], sentinel: object) -> None:
+    def __init__(self, queue: Lessor[T], sentinel: object, prefetch: int) -> None:
         self._queue = queue
-        self._deliveries = Deliveries(queue, sentinel)
+        self._deliveries = Deliveries(queue, sentinel, prefetch)
         self._current: Delivery[T] | None = None
 
     async def __anext__(self) -> T:
         """Mark the item before as done, and wait for the next. Cancelled, it has received
         nothing, and the item before is done all the same."""
         settling = self.done_soon()
+        if settling is not None:
+            settling.map(_warn_of_lost_lease, _warn_of_lost_host)
         try:
             delivery = await self._deliveries.__anext__()
         except StopAsyncIteration:
@@ -224,18 +236,9 @@ class Items(AsyncIterator[T]):
             self._queue.forget_iteration(self)
             raise
         try:
-            if settling is not None and not await settling.wait():
-                logger.warning(
-                    "an item took longer than its lease: it was handed out again, and may be "
-                    "processed twice"
-                )
             item = delivery.item
         except DecodeError:
             delivery.settle_soon("nack")
-            raise
-        except BaseException:
-            # Nobody has seen this one, and whoever asks again must not thereby ack it.
-            delivery.settle_soon("return")
             raise
         self._current = delivery
         self._queue.remember_iteration(self)
@@ -247,9 +250,22 @@ class Items(AsyncIterator[T]):
         return current.settle_soon("ack") if current is not None else None
 
     def __del__(self) -> None:
-        # The loop was left by break, return or an exception. Without a running event loop there
-        # is nobody to send a nack; the lease then ends with the connection.
+        # As that of `Deliveries`.
         current, self._current = self._current, None
         if current is not None:
             with contextlib.suppress(RuntimeError):
                 current.settle_soon("nack")
+
+
+def _warn_of_lost_lease(acked: bool) -> bool:
+    if not acked:
+        logger.warning(
+            "an item took longer than its lease: it was handed out again, and may be processed "
+            "twice"
+        )
+    return acked
+
+
+def _warn_of_lost_host(error: Exception) -> Exception:
+    logger.warning("an item was done, but its host is away and may hand it out again: %s", error)
+    return error

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import anyio
 
 from ._addresses import Address, parse
+from ._ahead import PREFETCH
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from ._links import LinkPool
@@ -140,17 +141,23 @@ class AsyncManager:
         with anyio.CancelScope(shield=True):
             await finish(self._close)
 
-    def queue(self, name: str, *, sentinel: object = None) -> AsyncQueue[Any]:
+    def queue(
+        self, name: str, *, sentinel: object = None, prefetch: int = PREFETCH
+    ) -> AsyncQueue[Any]:
         """The queue that the host registered under `name`; the same object for the same name.
 
         Args:
             sentinel: the item that ends iterations over it; `NO_SENTINEL` for none.
+            prefetch: how many items an iteration holds at once at most, the one that the loop
+                works on included; 1 for no more than that. It holds several only where the loop
+                is quick, for 50 ms at most, and on hosts that hand them out again if this
+                process dies.
 
         Whether the host has it shows at the first use: `ConfigurationError` where it has not.
         """
         self._check_open()
         if name not in self._queues:
-            self._queues[name] = AsyncQueue(self._engine(name), name, sentinel)
+            self._queues[name] = AsyncQueue(self._engine(name), name, sentinel, prefetch)
         return self._queues[name]
 
     async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:

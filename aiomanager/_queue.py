@@ -9,12 +9,13 @@ from weakref import WeakValueDictionary
 
 import anyio
 
+from ._ahead import PREFETCH
 from ._delivery import Deliveries, Delivery, Items
 from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
 from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
-from ._tasks import Batcher, Slot, begin, finish
+from ._tasks import Batcher, Slot, begin, current_task_id, finish
 from .engines.base import Action, QueueEngine, Received, Settlement
 
 T = TypeVar("T")
@@ -59,10 +60,19 @@ class AsyncQueue(Generic[T]):
     manager's `reconnect`.
     """
 
-    def __init__(self, engine: QueueEngine, name: str, sentinel: object = None) -> None:
+    def __init__(
+        self,
+        engine: QueueEngine,
+        name: str,
+        sentinel: object = None,
+        prefetch: int = PREFETCH,
+    ) -> None:
+        if prefetch < 1:
+            raise ConfigurationError(f"prefetch is {prefetch!r}; give 1 or more")
         self.name = name
         self._engine = engine
         self.sentinel = sentinel
+        self.prefetch = prefetch
         self._outbox = Outbox(engine)
         self._inbox = Inbox(engine)
         self._settlements: Batcher[Settlement, bool] = Batcher(engine.settle)
@@ -166,7 +176,7 @@ class AsyncQueue(Generic[T]):
         done when the next is asked for; a loop that is left before that, by a break, an exception
         or the end of the process, hands it out again (`task_done` before a break says that it was
         done)."""
-        return Items(self, self.sentinel)
+        return Items(self, self.sentinel, self.prefetch)
 
     def deliveries(self, *, sentinel: Any = ...) -> Deliveries[T]:
         """Iterate over deliveries, which the caller settles, until a sentinel comes or the queue
@@ -176,7 +186,8 @@ class AsyncQueue(Generic[T]):
             sentinel: the item that ends the iteration, `NO_SENTINEL` for none; left out, that of
                 the queue, which is None unless told otherwise.
         """
-        return Deliveries(self, self.sentinel if sentinel is ... else sentinel)
+        sentinel = self.sentinel if sentinel is ... else sentinel
+        return Deliveries(self, sentinel, self.prefetch)
 
     async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
         """Lease up to `count` items, as soon as there is at least one, sentinels included; as
@@ -197,7 +208,7 @@ class AsyncQueue(Generic[T]):
 
         Raises ValueError where no item is out. Cancelled, it is sent all the same.
         """
-        iteration = self._iterations.get(anyio.get_current_task().id)
+        iteration = self._iterations.get(current_task_id())
         settling = iteration.done_soon() if iteration is not None else None
         if settling is not None:
             await settling.wait()
@@ -265,9 +276,10 @@ class AsyncQueue(Generic[T]):
 
     # -- for deliveries -----------------------------------------------------------------------
 
-    async def receive_delivery(self) -> Delivery[T]:
-        """Wait for an item to lease. Cancelled, it has received nothing."""
-        return (await self.get_deliveries(1))[0]
+    @property
+    def lease_holder(self) -> object:
+        """What leases hang on: they have ended where it is another. None where a host has none."""
+        return self._engine.lease_holder
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
@@ -291,10 +303,10 @@ class AsyncQueue(Generic[T]):
         return await self._moves.submit(work)
 
     def remember_iteration(self, iteration: Items[T]) -> None:
-        self._iterations[anyio.get_current_task().id] = iteration
+        self._iterations[current_task_id()] = iteration
 
     def forget_iteration(self, iteration: Items[T]) -> None:
-        self._iterations.pop(anyio.get_current_task().id, None)
+        self._iterations.pop(current_task_id(), None)
 
     def _send_task_done(self, entries: Sequence[None]) -> Slot[Sequence[Exception | None]]:
         return begin(lambda: self._count_done(entries))

@@ -79,7 +79,7 @@ class Session:
         self._name = CLIENT_PREFIX + uuid.uuid4().hex
         self._ids = itertools.count(1)
         self._pending: dict[int, _Request] = {}  # in the order in which they were asked
-        self._link: Link | None = None
+        self.link: Link | None = None  # while there is one, which the host's leases hang on
         self._running = False
         self._ever_connected = False
         self._closed = False
@@ -113,8 +113,8 @@ class Session:
             request.set(ConnectionLostError("this manager is closed"))
             return request_id, request
         self._pending[request_id] = request
-        if self._link is not None:
-            self._send(self._link, request)
+        if self.link is not None:
+            self._send(self.link, request)
         else:
             self._start()
         return request_id, request
@@ -126,8 +126,8 @@ class Session:
     def close(self) -> None:
         """Close the link; calls under way raise `ConnectionLostError`."""
         self._closed = True
-        if self._link is not None:
-            self._broken(self._link, ConnectionLostError("this manager is closed"))
+        if self.link is not None:
+            self._broken(self.link, ConnectionLostError("this manager is closed"))
         self._fail(ConnectionLostError("this manager is closed"))
 
     # -- the life of a link -------------------------------------------------------------------
@@ -149,13 +149,13 @@ class Session:
         if self._closed:
             link.close()
             return
-        self._link = link
+        self.link = link
         self._heard = monotonic()
         self._unsent.clear()
         link.listen(self._messages, lambda error: self._broken(link, error))
         spawn(lambda: self._watch(link))
         for request in list(self._pending.values()):
-            if self._link is link:
+            if self.link is link:
                 self._send(link, request)
 
     async def _connect(self) -> Link:
@@ -186,9 +186,9 @@ class Session:
             try:
                 kind, value, request_id = load(message)
             except Exception as exc:
-                if self._link is not None:
+                if self.link is not None:
                     error = ConnectionLostError(f"the host sent no reply: {exc!r}")
-                    self._broken(self._link, error)
+                    self._broken(self.link, error)
                 return
             self._received(kind, value, request_id)
 
@@ -220,21 +220,21 @@ class Session:
 
     async def _write(self, link: Link) -> None:
         """Send what the link could not take at once."""
-        while self._unsent and self._link is link:
+        while self._unsent and self.link is link:
             try:
                 await link.send_rest(self._unsent[0])
             except ConnectionLostError as exc:
                 self._broken(link, exc)
             else:
-                if self._link is link:
+                if self.link is link:
                     self._unsent.popleft()
 
     async def _watch(self, link: Link) -> None:
         """Notice a host that was stopped, or cut off without a word: it says nothing either."""
-        while self._link is link:
+        while self.link is link:
             with anyio.CancelScope() as self._watching:
                 await anyio.sleep(self._call_timeout / 4)
-            if self._link is not link:
+            if self.link is not link:
                 return
             now = monotonic()
             if any(
@@ -250,9 +250,9 @@ class Session:
         """Give a link up. What was asked so long ago that the host's absence does not excuse it
         fails, since it may be what breaks the links."""
         link.close()
-        if self._link is not link:
+        if self.link is not link:
             return
-        self._link = None
+        self.link = None
         self._watching.cancel()
         if not self._closed:
             logger.warning("%s", error)

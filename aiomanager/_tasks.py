@@ -53,18 +53,32 @@ async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
 
 def call_soon(callback: Callable[[], object]) -> None:
     """Call back in the next turn of the event loop, when the tasks that are ready now have run."""
-
-    def guarded() -> None:
-        try:
-            callback()
-        except Exception:
-            logger.exception("a callback of aiomanager failed")  # trio would end the program
-
     token = current_token().native_token
     if isinstance(token, asyncio.AbstractEventLoop):
-        token.call_soon(guarded, context=_context_of_callbacks())
+        token.call_soon(_guarded, callback, context=_context_of_callbacks())
     else:
-        token.run_sync_soon(guarded)  # type: ignore[attr-defined]
+        token.run_sync_soon(_guarded, callback)  # type: ignore[attr-defined]
+
+
+def call_later(seconds: float, callback: Callable[[], object]) -> None:
+    """Call back after so many seconds, if the event loop still runs then."""
+    token = current_token().native_token
+    if isinstance(token, asyncio.AbstractEventLoop):
+        token.call_later(seconds, _guarded, callback, context=_context_of_callbacks())
+        return
+
+    async def wait() -> None:
+        await anyio.sleep(seconds)
+        callback()
+
+    spawn(wait)
+
+
+def _guarded(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:
+        logger.exception("a callback of aiomanager failed")  # trio would end the program
 
 
 def call_when_readable(sock: socket.socket, callback: Callable[[], object]) -> Callable[[], object]:
@@ -198,6 +212,15 @@ def _on_asyncio() -> bool:
         return asyncio.current_task() is not None
     except RuntimeError:
         return False
+
+
+def current_task_id() -> int:
+    """What no other task that runs at present has."""
+    if _on_asyncio():
+        return id(asyncio.current_task())
+    import trio
+
+    return id(trio.lowlevel.current_task())
 
 
 def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:

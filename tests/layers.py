@@ -54,7 +54,7 @@ LANES = (
 CONTRACT = ("engines", "engines.base")
 ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
-QUEUE = ("_inbox", "_outbox", "_delivery", "_queue", "_consumer")
+QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_queue", "_consumer")
 # Knows no queue: other objects of a manager, and the host process of a program's own.
 BESIDE = ("_objects", "_pools", "_locks", "_conditions", "_embedding")
 # Picks the engine.

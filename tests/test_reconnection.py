@@ -192,7 +192,7 @@ async def test_a_wire_that_says_nothing_is_given_up(
             wire.stalled = True
             # The client gives the wire up and connects again, which the relay lets through.
             await wait_until(
-                lambda: manager._session._link is None, description="the silence was noticed"
+                lambda: manager._session.link is None, description="the silence was noticed"
             )
             wire.cut()
             wire.stalled = False

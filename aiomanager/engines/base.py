@@ -101,6 +101,11 @@ class QueueEngine(ABC):
         """Undo a take: nobody was there any more to whom the item could have gone."""
 
     @property
+    def lease_holder(self) -> object:
+        """What leases hang on: they have ended where it is another. None where a host has none."""
+        return None
+
+    @property
     def host(self) -> object:
         """What two queues of one host have in common, where `move` works between them."""
         return None

@@ -64,6 +64,10 @@ class HostedEngine(QueueEngine):
         return self._change("restore", "restore", bulky(received.data), received.attempt)[1]
 
     @property
+    def lease_holder(self) -> object:
+        return self._session.link or self._session
+
+    @property
     def host(self) -> object:
         return self._session
 

@@ -148,6 +148,10 @@ class MemoryEngine(QueueEngine):
         return filled(None)
 
     @property
+    def lease_holder(self) -> object:
+        return self._client
+
+    @property
     def host(self) -> object:
         return self._client.host
 
