@@ -1,15 +1,61 @@
-"""Hosts, lanes and queues for the tests of the contract."""
+"""Hosts, lanes and queues for the tests of the contract.
+
+Each lane to each kind of host is tried on one event loop or more, so that every lane and nearly
+every kind of host meets every loop. With $AIOMANAGER_TESTS=full everything is tried on each loop,
+which takes twice as long.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiomanager import AsyncManager, AsyncQueue
 from tests.contract.hosts import KINDS, LANES, Host, Place, memory, running
+
+LOOPS = {
+    ("memory", None): {"asyncio", "trio"},
+    ("ours", "stream"): {"asyncio", "uvloop", "trio"},
+    ("ours", "thread"): {"trio"},
+    ("stock-queue", "stream"): {"asyncio", "trio"},
+    ("stock-queue", "thread"): {"uvloop"},
+    ("stock-joinable", "stream"): {"uvloop"},
+    ("stock-joinable", "thread"): {"asyncio"},
+}
+EVERY_PYTHON = {("ours", "stream", "asyncio"), ("stock-queue", "stream", "trio")}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the event loops for each kind of host, and what every Python has to pass."""
+    full = os.environ.get("AIOMANAGER_TESTS") == "full"
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if not item.path.is_relative_to(Path(__file__).parent) or "place" not in parameters:
+            chosen.append(item)
+            continue
+        loop, loops = _loops(parameters)
+        if (*parameters["place"], loop) in EVERY_PYTHON:
+            item.add_marker("every_python")
+        (chosen if full or loop in loops else left_out).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _loops(parameters: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """The event loop of a test, and those on which it is to run."""
+    loops = LOOPS[parameters["place"]]
+    if "anyio_backend" in parameters:
+        backend, options = parameters["anyio_backend"]
+        return "uvloop" if options.get("use_uvloop") else backend, loops
+    factory = parameters["_asyncio_loop_factory"]  # pytest-asyncio's
+    return factory.__module__.partition(".")[0], loops & {"asyncio", "uvloop"} or {"asyncio"}
 
 
 @pytest.fixture(scope="session", autouse=True)
