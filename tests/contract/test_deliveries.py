@@ -137,13 +137,10 @@ async def test_what_a_closed_client_has_not_settled(queue, place):
 async def test_deliveries_end_at_a_sentinel(queue):
     """At the queue's own, at another, or at none."""
     await queue.put_many([1, "stop", None, None])
-    items = []
     async for delivery in queue.deliveries(sentinel="stop"):
-        items.append(delivery.item)
+        assert delivery.item == 1
         await delivery.ack()
-    async for delivery in queue.deliveries():
-        items.append(delivery.item)
-    assert items == [1]
+    assert [delivery.item async for delivery in queue.deliveries()] == []
     assert (await anext(queue.deliveries(sentinel=NO_SENTINEL))).item is None
 
 

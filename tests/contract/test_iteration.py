@@ -153,8 +153,7 @@ async def test_loops_share_the_items_and_each_ends_at_its_own_sentinel(queue):
     seen = []
 
     async def work():
-        async for item in queue:
-            seen.append(item)
+        seen.extend([item async for item in queue])
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
