@@ -32,6 +32,10 @@ SESSION_VARIABLE = "AIOMANAGER_TEST_SESSION"
 # The thread cache of trio keeps a thread for ten seconds; one with work has another name.
 _IDLE_TRIO_THREAD = re.compile(r"Trio thread \d+")
 
+# Processes that were seen not to descend from this one, which does not change. To ask each of them
+# again before and after each test would cost more than most tests.
+_strangers: set[psutil.Process] = set()
+
 Snapshot = Mapping[str, Mapping[Hashable, str]]
 
 
@@ -151,9 +155,13 @@ def _orphans() -> Iterator[psutil.Process]:
     if session is None:
         return
     for process in psutil.process_iter():
+        if process.pid == os.getpid() or process in _strangers:
+            continue
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(SESSION_VARIABLE) == session:
+            if process.environ().get(SESSION_VARIABLE) == session:
                 yield process
+            else:
+                _strangers.add(process)
 
 
 def _helpers_of_multiprocessing(*attributes: str) -> set[object]:
