@@ -84,3 +84,27 @@ async def test_two_clients(queue, place):
         assert await queue.get(timeout=5) == "a"
         assert (await anext(other.queue(queue.name).deliveries())).item == "b"
     assert await queue.get(timeout=5) == "b"
+
+
+async def test_many_who_connect_at_once(queue, place):
+    """All are served, although the backlog of a stock host has room for 16 of them up to 3.12."""
+    served = []
+
+    async def use(number):
+        async with place.connect(wait=30) as other:
+            await other.queue(queue.name).put(number)
+        served.append(number)
+
+    with anyio.fail_after(50):
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(use, number)
+    assert len(served) == 200
+    assert sorted(await _all(queue)) == list(range(200))
+
+
+async def _all(queue):
+    items: list[int] = []
+    while len(items) < 200:
+        items += await queue.get_many(200, timeout=5)
+    return items
