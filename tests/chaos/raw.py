@@ -20,6 +20,7 @@ from aiomanager._wire import (
     load,
     pack,
 )
+from tests.chaos.waits import at_most
 
 Address = tuple[str, int] | str
 
@@ -28,7 +29,7 @@ def connect(address: Address, timeout: float = 10.0) -> socket.socket:
     """A socket that is connected, and nothing more."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     sock = socket.socket(family)
-    sock.settimeout(timeout)
+    sock.settimeout(at_most(timeout))
     try:
         sock.connect(address)
     except BaseException:

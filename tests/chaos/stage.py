@@ -12,6 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,6 +63,8 @@ class Stage:
         self.defect = defect
         self.trials = 0
         self.notes: dict[str, Any] = {}
+        self.broken = False  # so that there is no good end to be had
+        self.last_put = 0.0  # when `put` began
         self.folder = Path(tempfile.mkdtemp(prefix="c-"))
         self.address: Address = ("127.0.0.1", 0) if tcp else str(self.folder / "h.sock")
         self.host: Program | None = None
@@ -224,6 +227,7 @@ class Stage:
             self._putter = StockQueue(self.address, KEY, QUEUE)
         messages = [self._maker.next() for _ in range(count)]
         for message in messages:
+            self.last_put = time.monotonic()
             operation = self._log.attempt("put", **described([message]))
             self._putter.call("put", message)
             self._log.write("ok", op=operation)
@@ -288,16 +292,20 @@ class Stage:
 
                 until(marked, "drained", timeout)
             self.see_end(joiner, 2.0)
-        except Stuck as exc:
-            self.hung(str(exc))
+        except (Stuck, OSError, EOFError) as exc:
+            self.hung(f"{type(exc).__name__}: {exc}")
+            self.broken = True
 
     def finish(self, rules: Rules | None = None) -> Report:
-        """Drain, end everything, compare with the start, and read the logs."""
+        """Drain, end everything, compare with the start, and read the logs. Of what is broken
+        already there is nothing to expect but more of the same."""
         rules = rules or Rules()
-        if self.host is not None:
+        if self.broken:
+            rules = replace(rules, drained=False)
+        elif self.host is not None:
             if rules.drained:
                 self.drain()
-            if self.hosting == "ours":
+            if self.hosting == "ours" and not self.broken:
                 self._end_clients()
                 self._compare()
                 self._end_host()
@@ -307,8 +315,11 @@ class Stage:
     def _end_clients(self) -> None:
         host = self.host
         assert host is not None
-        with contextlib.suppress(OSError, EOFError):
-            RawClient(self.address, KEY, "closer").own(QUEUE, "shutdown")
+        with (
+            contextlib.suppress(OSError, EOFError),
+            RawClient(self.address, KEY, "closer") as client,
+        ):
+            client.own(QUEUE, "shutdown")
         for program in list(self.programs):
             if program is not host:
                 self.see_end(program)
@@ -332,6 +343,8 @@ class Stage:
         self.forget_connections()
         # The hosts were started first; whoever still waits for them is not to see their end.
         for program in reversed(self.programs):
+            if self.hosting != "ours":
+                self.note("killed", who=program.name)  # a stock queue cannot tell it to end
             program.resume()
             program.kill()
         self.programs.clear()

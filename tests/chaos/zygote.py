@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
@@ -80,6 +81,8 @@ def _become(program: str, log: Path, options: dict[str, Any]) -> None:
         os.close(errors)
         for number in _SIGNALS:
             signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+        # What multiprocessing leaves where its process is killed goes with the logs.
+        tempfile.tempdir = os.environ["TMPDIR"] = str(log.parent)
         writer = Log(log)
         try:
             apply_defect(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 from tests.chaos.checker import Report, Rules
 from tests.chaos.processes import Nursery
 from tests.chaos.stage import QUEUE, Stage
-from tests.chaos.waits import Stuck
+from tests.chaos.waits import Stuck, patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Fault:
         queues, settings: of the host that is there before; None for `inject` to start its own.
         rules: what the logs have to show.
         tcp: whether the host listens on loopback.
+        seconds: that it may take in the long run.
     """
 
     code: str
@@ -36,6 +38,7 @@ class Fault:
     settings: dict[str, Any] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
     tcp: bool = False
+    seconds: float = 45.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +61,28 @@ def carry_out(
     hosting: str = "ours",
     defect: str | None = None,
     seconds: float = 3600.0,
+    longest_wait: float = math.inf,
 ) -> Outcome:
-    """Let it go wrong so many times, or for so many seconds, and check what the logs say."""
+    """Let it go wrong so many times, or for so many seconds, and check what the logs say.
+
+    Args:
+        longest_wait: seconds after which whatever does not happen is stuck, where it is less than
+            what is usual for it.
+    """
     began = time.monotonic()
-    with Stage(
-        nursery, seed, hosting=hosting, defect=defect, tcp=fault.tcp, seconds=seconds
-    ) as stage:
+    with (
+        patience(longest_wait),
+        Stage(
+            nursery, seed, hosting=hosting, defect=defect, tcp=fault.tcp, seconds=seconds
+        ) as stage,
+    ):
         try:
             if fault.queues is not None:
                 stage.start_host(fault.queues, **fault.settings)
             fault.inject(stage, trials)
         except (Stuck, OSError, EOFError) as exc:
             stage.hung(f"{type(exc).__name__}: {exc}")
+            stage.broken = True
         report = stage.finish(fault.rules)
         return Outcome(
             fault=fault,

@@ -75,7 +75,7 @@ F9 = Fault(
 F10 = Fault(
     code="F10",
     title="SIGINT during every call",
-    short=60,
+    short=102,
     long=2000,
     inject=interrupted_calls,
     rules=Rules(exactly_once=True, in_order=False),

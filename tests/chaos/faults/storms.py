@@ -51,8 +51,8 @@ def storms(stage: Stage, trials: int) -> None:
 F22 = Fault(
     code="F22",
     title="50, 200 and 1,000 clients connect at once over TCP",
-    short=3,
-    long=30,
+    short=6,
+    long=60,
     inject=storms,
     rules=Rules(exactly_once=True),
     tcp=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from tests.chaos.checker import Rules
@@ -38,7 +39,7 @@ def half_open(stage: Stage, trials: int) -> None:
                     connection.up.stop_at(0, rng.randrange(SHORT_FRAME))
         return relay.stopped > stage.trials
 
-    with _relay(stage, arm) as relay:
+    with relay_to(stage, arm) as relay:
         programs = _clients(stage, relay)
         for _ in stage.rounds(trials):
             until(stopped_again, "a connection stopped", 10)
@@ -48,7 +49,7 @@ def half_open(stage: Stage, trials: int) -> None:
 
 def swizzled(stage: Stage, trials: int) -> None:
     """Connections are held one by one and go on in another order, or are given up by then."""
-    with _relay(stage, lambda connection: None) as relay:
+    with relay_to(stage, lambda connection: None) as relay:
         programs = _clients(stage, relay)
         for program in programs:
             program.until("ready")
@@ -69,11 +70,12 @@ def swizzled(stage: Stage, trials: int) -> None:
         _heal(stage, relay, programs)
 
 
-def _relay(stage: Stage, on_accept: object) -> Relay:
+def relay_to(stage: Stage, on_accept: Callable[[Connection], None]) -> Relay:
+    """A wire to the host of a stage."""
     target = stage.address
     if isinstance(target, str):
-        return Relay(str(stage.folder / "r.sock"), target, on_accept)  # type: ignore[arg-type]
-    return Relay(("127.0.0.1", 0), target, on_accept)  # type: ignore[arg-type]
+        return Relay(str(stage.folder / "r.sock"), target, on_accept)
+    return Relay(("127.0.0.1", 0), target, on_accept)
 
 
 def _clients(stage: Stage, relay: Relay) -> list[Program]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,14 +21,17 @@ Work = Callable[[], Awaitable[None]]
 
 def consumer(log: Log, options: dict[str, Any]) -> None:
     """Receive by the `kind` of the options until told or until the queue is shut down, with
-    `work` up to so many seconds for each message, or for ever where `hold` is set."""
+    `work` up to so many seconds for each message, or until the file `work_until` is there, or for
+    ever where `hold` is set."""
     kind = KINDS[options["kind"]]
     rng = random.Random(options["seed"])
 
     async def work() -> None:
         if options.get("hold"):
             await anyio.sleep_forever()
-        await anyio.sleep(options.get("work_at_least", 0) + rng.uniform(0, options.get("work", 0)))
+        while "work_until" in options and not Path(options["work_until"]).exists():
+            await anyio.sleep(0.01)
+        await anyio.sleep(rng.uniform(0, options.get("work", 0)))
 
     async def main() -> None:
         async with connected(options) as manager:
@@ -64,6 +68,10 @@ async def _get(log: Log, queue: AsyncQueue[Message], work: Work, options: Option
             message = await queue.get()
         except QueueShutDown:
             return
+        except ConnectionLostError:
+            if not options.get("persist"):
+                raise
+            continue
         delivered(log, message, taken=True)
         await work()
         log.write("processed", id=message["id"])

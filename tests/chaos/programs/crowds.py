@@ -29,11 +29,11 @@ def crowd(log: Log, options: dict[str, Any]) -> None:
             log.write("refused", why=str(exc)[:200])
 
     async def main() -> None:
-        await anyio.sleep(options["at"] - time.monotonic())
+        await anyio.sleep(max(0.0, options["at"] - time.monotonic()))
         async with anyio.create_task_group() as group:
             for _ in range(options["count"]):
                 group.start_soon(client)
-            await anyio.sleep(options["stay"] - time.monotonic())
+            await anyio.sleep(max(0.0, options["stay"] - time.monotonic()))
             over.set()
 
     over = anyio.Event()

@@ -28,13 +28,15 @@ async def _produce(log: Log, options: dict[str, Any]) -> None:
         while left is None or left > 0:
             batch = rng.choice((1, 1, 1, options.get("batch", 20)))
             batch = batch if left is None else min(batch, left)
-            await put(log, queue, [maker.next() for _ in range(batch)])
+            if not await put(log, queue, [maker.next() for _ in range(batch)]):
+                return
             left = None if left is None else left - batch
             await anyio.sleep(rng.uniform(0, options.get("pause", 0)))
 
 
-async def put(log: Log, queue: AsyncQueue[Message], messages: list[Message]) -> None:
-    """Put messages and log what became of them. Cancelled, that is unknown."""
+async def put(log: Log, queue: AsyncQueue[Message], messages: list[Message]) -> bool:
+    """Put messages and log what became of them; False where the queue was shut down. Cancelled,
+    that is unknown."""
     operation = log.attempt("put", **described(messages))
     try:
         if len(messages) > 1:
@@ -48,8 +50,10 @@ async def put(log: Log, queue: AsyncQueue[Message], messages: list[Message]) -> 
         log.write(outcome, op=operation, why=str(exc))
     except QueueShutDown as exc:
         log.write("fail" if len(messages) == 1 else "unknown", op=operation, why=str(exc))
+        return False
     except BaseException as exc:
         log.write("unknown", op=operation, why=type(exc).__name__)
         raise
     else:
         log.write("ok", op=operation)
+    return True
