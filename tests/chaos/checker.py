@@ -66,6 +66,14 @@ class Report:
     left_behind: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
+    def add(self, other: Report) -> None:
+        """Let this be the report of both runs."""
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            worst = f.name == "max_redelivery_delay"
+            if f.name != "seed":
+                setattr(self, f.name, max(mine, theirs) if worst else mine + theirs)
+
     @property
     def problems(self) -> dict[str, list[str]]:
         """What must not be, by its name; empty where the run is valid."""

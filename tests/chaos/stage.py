@@ -30,9 +30,10 @@ KEY = "a key of the chaos tests, long enough"
 QUEUE = "jobs"
 BACKENDS = ("asyncio", "uvloop", "trio")
 LANES = ("stream", "thread")
+MARKERS = 10
 
 
-# Names a folder to which the logs of runs are copied, for whoever looks for a reason.
+# Names a folder to which the logs of invalid runs are copied, for whoever looks for a reason.
 KEEP_VARIABLE = "AIOMANAGER_CHAOS_KEEP"
 
 
@@ -45,6 +46,7 @@ class Stage:
         defect: the seeded defect that its programs run with.
         tcp: whether the host listens on loopback instead of on a unix socket.
         seconds: after which `time_is_up`, so that a fault ends with the trials that it has had.
+        first: how many trials there were before, on other stages.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Stage:
         defect: str | None = None,
         tcp: bool = False,
         seconds: float = 3600.0,
+        first: int = 0,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.hosting = hosting
         self.defect = defect
+        self.first = first
         self.trials = 0
         self.notes: dict[str, Any] = {}
         self.broken = False  # so that there is no good end to be had
@@ -77,6 +81,7 @@ class Stage:
         self._putter: StockQueue | None = None
         self._observer: RawClient | None = None
         self._base = (0, 0)
+        self._report: Report | None = None
         self.host_settings: dict[str, Any] = {}
         self._host_options: dict[str, Any] = {}
 
@@ -95,6 +100,8 @@ class Stage:
         }
         self._host_options = options
         program = "host" if self.hosting == "ours" else "stock host"
+        if self.hosting != "ours" and isinstance(self.address, str):
+            Path(self.address).unlink(missing_ok=True)  # it leaves its own, and cannot start then
         self.host = self.start(program, f"host{next(self._numbers)}", **options)
         address = self.host.until("listening")["address"]
         self.address = tuple(address) if isinstance(address, list) else address
@@ -281,12 +288,12 @@ class Stage:
             if self.hosting == "ours":
                 self.until_statistics(lambda counts: not counts["unfinished"], "drained", timeout)
             else:
-                # What was put before a marker has been handed out by when the marker has, and
+                # What was put before a marker has been handed out by when the marker has; and
                 # each dead getter may take one.
                 def marked() -> bool:
-                    (marker,) = self.put()
+                    markers = self.put(MARKERS)
                     with contextlib.suppress(Stuck):
-                        until(lambda: _has_processed(drain, marker), "a marker came", 0.3)
+                        until(lambda: _has_processed(drain, markers), "a marker came", 0.3)
                         return True
                     return False
 
@@ -310,7 +317,8 @@ class Stage:
                 self._compare()
                 self._end_host()
         self.close_programs()
-        return check(self.folder, rules, self.seed)
+        self._report = check(self.folder, rules, self.seed)
+        return self._report
 
     def _end_clients(self) -> None:
         host = self.host
@@ -360,10 +368,9 @@ class Stage:
     ) -> None:
         self.close_programs()
         self._log.close()
-        if KEEP_VARIABLE in os.environ:
-            shutil.copytree(
-                self.folder, os.environ[KEEP_VARIABLE], dirs_exist_ok=True, copy_function=_copy
-            )
+        if KEEP_VARIABLE in os.environ and not (self._report and self._report.valid):
+            kept = Path(os.environ[KEEP_VARIABLE], self.folder.name)
+            shutil.copytree(self.folder, kept, copy_function=_copy)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -377,8 +384,8 @@ def _asleep(program: Program) -> bool:
     return bool(program.process.status() == psutil.STATUS_SLEEPING)
 
 
-def _has_processed(program: Program, message: Message) -> bool:
+def _has_processed(program: Program, any_of: list[Message]) -> bool:
+    idents = {message["id"] for message in any_of}
     return any(
-        record["e"] == "processed" and record["id"] == message["id"]
-        for record in program.log.update()
+        record["e"] == "processed" and record["id"] in idents for record in program.log.update()
     )

@@ -89,6 +89,8 @@ def _become(program: str, log: Path, options: dict[str, Any]) -> None:
             writer.write("start", pid=os.getpid(), program=program)
             code = PROGRAMS[program](writer, options) or 0
             writer.write("end")
+        except SystemExit as exc:  # how a stock host ends
+            code = exc.code if isinstance(exc.code, int) else 1
         except BaseException as exc:
             refused = isinstance(exc, (AuthenticationError, ConnectionLostError))
             if refused and options.get("may_be_refused"):

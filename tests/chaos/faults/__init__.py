@@ -22,11 +22,13 @@ class Fault:
         code: its number, with a letter where one number is several.
         title: what goes wrong, in a few words.
         short, long: how often, in the test suite and in the long run.
+        at_once: how often on one stage in the long run.
+        control: how often at a stock host, to see it fail there; 0 where it says nothing.
         inject: starts what is to go wrong and lets it, so many times.
         queues, settings: of the host that is there before; None for `inject` to start its own.
         rules: what the logs have to show.
         tcp: whether the host listens on loopback.
-        seconds: that it may take in the long run.
+        seconds: that it may take in the long run of an hour, or more where others take less.
     """
 
     code: str
@@ -38,7 +40,9 @@ class Fault:
     settings: dict[str, Any] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
     tcp: bool = False
-    seconds: float = 45.0
+    seconds: float = 100.0
+    at_once: int = 100
+    control: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +66,26 @@ def carry_out(
     defect: str | None = None,
     seconds: float = 3600.0,
     longest_wait: float = math.inf,
+    first: int = 0,
 ) -> Outcome:
     """Let it go wrong so many times, or for so many seconds, and check what the logs say.
 
     Args:
         longest_wait: seconds after which whatever does not happen is stuck, where it is less than
             what is usual for it.
+        first: how often it has happened before, on other stages.
     """
     began = time.monotonic()
     with (
         patience(longest_wait),
         Stage(
-            nursery, seed, hosting=hosting, defect=defect, tcp=fault.tcp, seconds=seconds
+            nursery,
+            seed,
+            hosting=hosting,
+            defect=defect,
+            tcp=fault.tcp,
+            seconds=seconds,
+            first=first,
         ) as stage,
     ):
         try:
@@ -82,6 +94,7 @@ def carry_out(
             fault.inject(stage, trials)
         except (Stuck, OSError, EOFError) as exc:
             stage.hung(f"{type(exc).__name__}: {exc}")
+            stage.trials += 1  # the one that it got stuck in
             stage.broken = True
         report = stage.finish(fault.rules)
         return Outcome(

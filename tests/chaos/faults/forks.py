@@ -68,6 +68,8 @@ F23 = Fault(
     title="fork and spawn with a live client",
     short=12,
     long=200,
+    at_once=20,
+    seconds=200.0,
     inject=forks,
     rules=Rules(exactly_once=True),
 )
@@ -76,6 +78,8 @@ F23_EXIT = Fault(
     title="interpreter exit with gets pending",
     short=10,
     long=200,
+    at_once=20,
+    seconds=150.0,
     inject=exits,
     rules=Rules(exactly_once=True),
 )

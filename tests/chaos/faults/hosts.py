@@ -63,6 +63,8 @@ def stopped_hosts(stage: Stage, trials: int) -> None:
 
 
 def _traffic(stage: Stage, **options: Any) -> tuple[list[Program], list[Program]]:
+    if stage.hosting != "ours":
+        return [stage.producer("stock", persist=True)], [stage.consumer("stock")]
     backends = [stage.rng.choice(BACKENDS) for _ in range(3)]
     producers = [
         stage.producer(pause=0.005, backend=backend, sizes=SMALL, **options) for backend in backends
@@ -77,18 +79,20 @@ def _traffic(stage: Stage, **options: Any) -> tuple[list[Program], list[Program]
 def ended_hosts(stage: Stage, trials: int) -> None:
     """SIGTERM or SIGINT at a host with clients and with messages: it ends with code 0 in time,
     its clients learn of it, and nothing of it stays."""
+    ours = stage.hosting == "ours"
     for _ in stage.rounds(trials):
         host = stage.start_host({QUEUE: 0, "idle": 0, "stored": 0})
         clients = [
             stage.consumer(kind, queue="idle", reconnect=0.1, may_lose_host=True)
-            for kind in ("get", "stock")
+            for kind in ("get" if ours else "stock", "stock")
         ]
-        clients.append(stage.consumer("deliveries", hold=True))
+        clients.append(stage.consumer("deliveries" if ours else "stock", hold=True))
         for client in clients:
             client.until("ready")
         stage.put()
         clients[2].until("delivered")
-        _fill(stage, stage.rng.choice((0, 10, 100_000)))
+        if ours:
+            _fill(stage, stage.rng.choice((0, 10, 100_000)))
         stage.forget_connections()
         stage.sleep(0.01)
         began = time.monotonic()
@@ -146,6 +150,8 @@ F6 = Fault(
     title="host killed at any instant and started again",
     short=20,
     long=300,
+    at_once=20,
+    control=1,
     inject=killed_hosts,
     queues={QUEUE: 300},
 )
@@ -154,6 +160,9 @@ F7 = Fault(
     title="SIGTERM or SIGINT at a host with clients and messages",
     short=10,
     long=200,
+    at_once=20,
+    control=4,
+    seconds=150.0,
     inject=ended_hosts,
     queues=None,
     rules=Rules(drained=False),
@@ -163,6 +172,8 @@ F8 = Fault(
     title="owner of a host killed",
     short=8,
     long=100,
+    at_once=20,
+    control=2,
     inject=orphaned_hosts,
     queues=None,
     rules=Rules(drained=False),
@@ -172,6 +183,8 @@ F12 = Fault(
     title="host stopped (SIGSTOP) for up to a second",
     short=10,
     long=200,
+    at_once=20,
+    seconds=200.0,
     inject=stopped_hosts,
     queues={QUEUE: 300},
 )

@@ -112,6 +112,8 @@ F1 = Fault(
     title="consumer killed while it waits, then put",
     short=100,
     long=3000,
+    control=40,
+    seconds=250.0,
     inject=waiting_consumers,
     rules=Rules(exactly_once=True),
 )
@@ -120,6 +122,8 @@ F2 = Fault(
     title="consumer killed with a message in hand",
     short=100,
     long=3000,
+    control=40,
+    seconds=250.0,
     inject=working_consumers,
 )
 F3 = Fault(
@@ -127,6 +131,9 @@ F3 = Fault(
     title="consumer killed at any instant under load",
     short=50,
     long=1000,
+    at_once=50,
+    control=20,
+    seconds=600.0,
     inject=consumers_under_load,
     queues={QUEUE: 300},
 )
@@ -135,6 +142,8 @@ F4 = Fault(
     title="producer killed at any instant, mid-message too",
     short=50,
     long=1000,
+    at_once=50,
+    seconds=200.0,
     inject=producers_under_load,
 )
 F4_GHOSTS = Fault(
@@ -142,6 +151,7 @@ F4_GHOSTS = Fault(
     title="producer killed while it waits for room",
     short=32,
     long=500,
+    control=16,
     inject=blocked_producers,
     queues={QUEUE: 1},
     rules=Rules(exactly_once=True, no_ghosts=True),

@@ -22,13 +22,13 @@ from tests.chaos.waits import until
 DESCRIPTORS = 64
 MEMORY = 150 * 1024**2
 SERVED_SECONDS = 5.0  # how long it really took is in the notes
-IDLE_SHARE = 0.5  # of one processor, at most, for a host that can accept nobody
+IDLE_SHARE = 0.2  # of one processor, at most, for a host that can accept nobody
 
 
 def no_descriptors(stage: Stage, trials: int) -> None:
     """Strangers take every descriptor: those who are connected are served, the processor is left
     alone, and newcomers are served as soon as the strangers are gone."""
-    stage.consumer("get").until("ready")
+    stage.consumer("get" if stage.hosting == "ours" else "stock").until("ready")
     stage.put()  # over a connection that is there before
     assert stage.host is not None
     for _ in stage.rounds(trials):
@@ -36,8 +36,8 @@ def no_descriptors(stage: Stage, trials: int) -> None:
             for _ in range(DESCRIPTORS + 10):
                 strangers.enter_context(raw.connect(stage.address))
             _without_descriptors(stage, stage.host.process)
-        with _served(stage, 5.0), raw.RawClient(stage.address, KEY, "newcomer") as newcomer:
-            newcomer.own(QUEUE, "qsize")
+        with _served(stage), contextlib.closing(raw.StockQueue(stage.address, KEY, QUEUE)) as queue:
+            queue.call("qsize")
 
 
 def _without_descriptors(stage: Stage, host: psutil.Process) -> None:
@@ -56,7 +56,8 @@ def _without_descriptors(stage: Stage, host: psutil.Process) -> None:
 def no_threads(stage: Stage, trials: int) -> None:
     """No thread can be started: queues go on, a call that needs one gets an error, and is served
     when there are threads again."""
-    stage.consumer("get").until("ready")
+    stage.consumer("get" if stage.hosting == "ours" else "stock").until("ready")
+    stage.put()
     file = Path(stage.host_settings["no_threads"])
     for _ in stage.rounds(trials):
         file.touch()
@@ -160,6 +161,8 @@ F21_DESCRIPTORS = Fault(
     title="host out of descriptors",
     short=5,
     long=100,
+    at_once=20,
+    control=1,
     inject=no_descriptors,
     settings={"descriptors": DESCRIPTORS},
     rules=Rules(exactly_once=True),
@@ -169,6 +172,8 @@ F21_THREADS = Fault(
     title="host out of threads (simulated)",
     short=5,
     long=100,
+    at_once=20,
+    control=1,
     inject=no_threads,
     settings={"no_threads": "{folder}/no-threads"},
     rules=Rules(exactly_once=True),
@@ -178,6 +183,7 @@ F21_MEMORY = Fault(
     title="host out of memory for a message",
     short=5,
     long=100,
+    at_once=20,
     inject=no_memory,
     settings={"memory": MEMORY},
     rules=Rules(exactly_once=True),
@@ -187,6 +193,8 @@ F16 = Fault(
     title="three slow readers of 10 MB",
     short=3,
     long=100,
+    at_once=10,
+    seconds=150.0,
     inject=slow_readers,
     queues={QUEUE: 0, "small": 0},
     settings={"size": 10_000_000, "readers": 3},
@@ -195,7 +203,8 @@ F16_MANY = Fault(
     code="F16b",
     title="thirty slow readers of 100 MB",
     short=0,
-    long=2,
+    long=3,
+    at_once=1,
     inject=slow_readers,
     queues={QUEUE: 0, "small": 0},
     settings={"size": 100_000_000, "readers": 30},

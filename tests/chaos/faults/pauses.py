@@ -41,6 +41,9 @@ F11 = Fault(
     title="consumer stopped (SIGSTOP) past its lease, then acks",
     short=20,
     long=500,
+    control=5,
+    at_once=50,
+    seconds=150.0,
     inject=stopped_consumers,
     settings={"lease_timeout": LEASE},
 )

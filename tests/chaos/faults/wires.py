@@ -22,6 +22,9 @@ CLIENTS = 12
 
 def half_open(stage: Stage, trials: int) -> None:
     """Each connection stops at some byte of some message, and is left like that."""
+    if stage.hosting != "ours":
+        _half_open_proxies(stage, trials)
+        return
     rng = stage.rng
     # Each offset of the long frames, in a random order; the others are shorter than this.
     offsets = itertools.cycle(rng.sample(range(FRAME), FRAME))
@@ -45,6 +48,21 @@ def half_open(stage: Stage, trials: int) -> None:
             until(stopped_again, "a connection stopped", 10)
         relay.stop_accepting()
         _heal(stage, relay, programs)
+
+
+def _half_open_proxies(stage: Stage, trials: int) -> None:
+    # Stock clients never connect anew, so that a connection is all that each of them has.
+    stage.consumer("stock")
+    with relay_to(stage, lambda connection: None) as relay:
+        victims = [stage.consumer("stock", address=relay.address) for _ in range(trials)]
+        stage.until_waiting(victims)
+        with relay.lock:
+            for connection in relay.connections:
+                connection.hold(connection.down)
+        stage.put(trials + 1)
+        stage.drain()
+    for _ in stage.rounds(trials, trials):
+        pass
 
 
 def swizzled(stage: Stage, trials: int) -> None:
@@ -110,7 +128,8 @@ F13 = Fault(
     code="F13",
     title="connection half-open from any byte on",
     short=50,
-    long=4200,
+    long=1000,
+    control=8,
     inject=half_open,
     settings={"handshake_timeout": 1.0},
     rules=Rules(in_order=False),

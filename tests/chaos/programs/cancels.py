@@ -17,9 +17,7 @@ from tests.chaos.programs.consumers import delivered, settled
 from tests.chaos.programs.producers import put
 
 Calls = dict[str, Callable[[], Awaitable[None]]]
-# Where leases are the host's, and where there is but what the standard library has.
 EVERY_CALL = ("put", "put_many", "get", "get", "get_now", "ack", "ack", "nack", "join", "qsize")
-STOCK_CALLS = ("put", "get", "get", "get_now", "qsize")
 
 
 class Caller:

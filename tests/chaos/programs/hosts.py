@@ -21,10 +21,8 @@ def host(log: Log, options: dict[str, Any]) -> None:
     It may have to do with little: `descriptors`, `memory` in bytes beside what it has, and no
     new threads while the file `no_threads` is there.
     """
-    settings = options.get("settings", {})
-    for name in ("size", "readers"):  # of the fault's own
-        settings.pop(name, None)
-    limits = {name: settings.pop(name, None) for name in ("descriptors", "memory", "no_threads")}
+    settings = options["settings"]
+    limits = _taken(settings)
 
     class Manager(aiomanager.QueueManager):
         pass
@@ -37,6 +35,13 @@ def host(log: Log, options: dict[str, Any]) -> None:
     _limit(**limits)
     log.write("listening", address=server.address)
     server.serve_forever()
+
+
+def _taken(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take what is not the manager's out of the settings; return the limits among it."""
+    for name in ("size", "readers"):  # of the fault's own
+        settings.pop(name, None)
+    return {name: settings.pop(name, None) for name in ("descriptors", "memory", "no_threads")}
 
 
 def _limit(descriptors: int | None, memory: int | None, no_threads: str | None) -> None:
@@ -61,7 +66,8 @@ def _limit(descriptors: int | None, memory: int | None, no_threads: str | None) 
 
 
 def stock_host(log: Log, options: dict[str, Any]) -> None:
-    """A `BaseManager` with queues of the `flavour` of the options: `queue` or `joinable`."""
+    """A `BaseManager` with queues of the `flavour` of the options: `queue` or `joinable`. It knows
+    none of the settings but the limits."""
 
     class Manager(BaseManager):
         pass
@@ -71,5 +77,6 @@ def stock_host(log: Log, options: dict[str, Any]) -> None:
         hosted: Any = make(maxsize)
         Manager.register(name, callable=lambda hosted=hosted: hosted)
     server = Manager(address(options), options["key"].encode()).get_server()
+    _limit(**_taken(options["settings"]))
     log.write("listening", address=server.address)
     server.serve_forever()

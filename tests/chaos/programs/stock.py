@@ -14,6 +14,7 @@ import queue
 import random
 import sys
 import threading
+import time
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def proxy_of(options: dict[str, Any]) -> Any:
 
 
 def producer(log: Log, options: dict[str, Any]) -> None:
-    """Put `count` messages, or until killed."""
+    """Put `count` messages, or until killed; where told to `persist`, after a lost connection too."""
     sizes = options.get("sizes", SIZES)
     maker = Maker(options["name"], random.Random(options["seed"]), sizes)
     proxy = proxy_of(options)
@@ -53,7 +54,10 @@ def producer(log: Log, options: dict[str, Any]) -> None:
             proxy.put(message)
         except LOST as exc:
             log.write("unknown", op=operation, why=str(exc))
-            return
+            if not options.get("persist"):
+                return
+            time.sleep(0.02)
+            continue
         log.write("ok", op=operation)
         count = None if count is None else count - 1
 

@@ -12,6 +12,7 @@ from tests.chaos.programs import (
     crowds,
     forks,
     hosts,
+    naive,
     owners,
     producers,
     stock,
@@ -29,6 +30,8 @@ PROGRAMS: dict[str, Callable[[Log, dict[str, Any]], int | None]] = {
     "stock crowd": crowds.stock_crowd,
     "forker": forks.forker,
     "joiner": consumers.joiner,
+    "stock canceller": naive.canceller,
+    "stock interrupted": naive.interrupted,
     "stock producer": stock.producer,
     "stock consumer": stock.consumer,
 }
