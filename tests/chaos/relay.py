@@ -29,15 +29,18 @@ class Way:
         self.source = source
         self.target = target
         self.held = False
-        self._stop: tuple[int, int] | None = None  # messages still to pass, then bytes
+        self.stop: tuple[int, int] | None = None  # messages that pass, then bytes
+        self._least = 0
         self._passed = 0  # messages
         self._header = b""
         self._position = 0  # in the message that is under way, its header included
         self._length = 0  # of that message
 
-    def stop_at(self, messages: int, offset: int) -> None:
-        """Hold after `messages` more, at byte `offset` of the first that is as long as that."""
-        self._stop = (self._passed + messages, offset)
+    def stop_at(self, messages: int, offset: int, least: int = 0) -> None:
+        """Hold after `messages` more, at byte `offset` of the first that is as long as that, and
+        not shorter than `least`, as far as its header is there to tell."""
+        self.stop = (self._passed + messages, offset)
+        self._least = least
 
     def forward(self, data: bytes) -> bool:
         """Pass on what may pass; whether that was all."""
@@ -61,8 +64,8 @@ class Way:
                     self._length = _HEADER.size + _HEADER.unpack(self._header)[0]
             else:
                 step = min(len(data) - position, self._length - self._position)
-                if self._stop is not None and self._position < self._stop[1]:
-                    step = min(step, self._stop[1] - self._position)
+                if self.stop is not None and self._position < self.stop[1]:
+                    step = min(step, self.stop[1] - self._position)
                 self._position += step
                 position += step
             if len(self._header) == _HEADER.size and self._position == self._length:
@@ -71,9 +74,10 @@ class Way:
         return position
 
     def _stops_here(self) -> bool:
-        if self._stop is None or self._passed < self._stop[0]:
+        if self.stop is None or self._passed < self.stop[0]:
             return False
-        return self._position == self._stop[1]
+        short = len(self._header) == _HEADER.size and self._length < self._least
+        return self._position == self.stop[1] and not short
 
 
 class Connection:
@@ -104,7 +108,7 @@ class Relay:
     Attributes:
         address: where clients connect to.
         connections: all that there are; `lock` is to be held while looking at them.
-        stopped: how many connections have come to a stop.
+        stops: the byte of a message that each connection has come to a stop at.
     """
 
     def __init__(
@@ -122,7 +126,7 @@ class Relay:
         self._listener.setblocking(False)
         self.address: raw.Address = self._listener.getsockname()
         self.connections: list[Connection] = []
-        self.stopped = 0
+        self.stops: list[int] = []
         self.lock = threading.RLock()
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
@@ -218,7 +222,8 @@ class Relay:
         if stopped:
             # What was read beyond the stop is gone with the connection: nobody hears of it.
             self._selector.unregister(way.source)
-            self.stopped += 1
+            if way.stop is not None:
+                self.stops.append(way.stop[1])
         elif not data:
             if connection.held:
                 # The other side of a half-open connection does not hear of this end.

@@ -67,7 +67,9 @@ class Results:
             f"The runs of each fault have the seeds from {self._seed} on."
         )
         lines = [
-            "# What the chaos runs showed", "", f"    {self._command}", "", machine, "", _LEGEND, "",
+            "# What the chaos runs showed", "",
+            f"    {self._command}", "",
+            machine, "", _LEGEND, "",
             f"| {' | '.join(_HEAD)} |", "|---" * len(_HEAD) + "|", *self._rows.values(),
         ]  # fmt: skip
         return "\n".join(lines) + "\n"

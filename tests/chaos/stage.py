@@ -80,7 +80,7 @@ class Stage:
         self._deadline = time.monotonic() + seconds
         self._putter: StockQueue | None = None
         self._observer: RawClient | None = None
-        self._base = (0, 0)
+        self._base = (0, 0, 0)
         self._report: Report | None = None
         self.host_settings: dict[str, Any] = {}
         self._host_options: dict[str, Any] = {}
@@ -121,10 +121,10 @@ class Stage:
         options = self._host_options
         self.start_host(options["queues"], **options["settings"])
 
-    def _usage(self) -> tuple[int, int]:
+    def _usage(self) -> tuple[int, int, int]:
         assert self.host is not None
         process = self.host.process
-        return process.num_fds(), process.num_threads()
+        return process.num_fds(), process.num_threads(), len(process.children())
 
     # -- the programs -------------------------------------------------------------------------
 
@@ -335,9 +335,13 @@ class Stage:
 
     def _compare(self) -> None:
         try:
-            until(lambda: self._usage() <= self._base, f"the host is back at {self._base}", 5.0)
+            until(
+                lambda: all(n <= base for n, base in zip(self._usage(), self._base, strict=True)),
+                f"the host is back at {self._base} descriptors, threads, children",
+                5.0,
+            )
         except (Stuck, psutil.Error) as exc:
-            self.note("left", why=f"{exc} (descriptors, threads)")
+            self.note("left", why=f"{exc}, but has {self._usage()}")
 
     def _end_host(self) -> None:
         assert self.host is not None

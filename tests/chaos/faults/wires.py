@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tests.chaos.checker import Rules
@@ -15,8 +16,9 @@ from tests.chaos.stage import Stage
 from tests.chaos.waits import until
 
 FRAME = 4096
+HANDSHAKE = 8  # messages of one side, at most
 SHORT_FRAME = 64
-PATIENCE = {"call_timeout": 0.3, "connect_timeout": 0.3, "wait": 20.0}
+PATIENCE: dict[str, Any] = {"call_timeout": 0.3, "connect_timeout": 0.3, "wait": 20.0}
 CLIENTS = 12
 
 
@@ -40,14 +42,40 @@ def half_open(stage: Stage, trials: int) -> None:
             for connection in relay.connections:
                 if not connection.held and rng.random() < 0.01:
                     connection.up.stop_at(0, rng.randrange(SHORT_FRAME))
-        return relay.stopped > stage.trials
+        return len(relay.stops) > stage.trials
 
     with relay_to(stage, arm) as relay:
-        programs = _clients(stage, relay)
+        programs = _clients(stage, relay, relay)
         for _ in stage.rounds(trials):
             until(stopped_again, "a connection stopped", 10)
-        relay.stop_accepting()
-        _heal(stage, relay, programs)
+        _heal(stage, [relay], programs)
+
+
+def every_byte(stage: Stage, trials: int) -> None:
+    """Connections stop at each byte in turn of the messages that carry 4 KiB: on their way to the
+    host those that put them, on their way from it those that receive them."""
+    places = [(way, offset) for offset in range(FRAME) for way in ("up", "down")]
+    wanted = {places[(stage.first + number) % len(places)] for number in range(trials)}
+
+    def armed(way: str) -> Callable[[Connection], None]:
+        def arm(connection: Connection) -> None:
+            if there := [offset for its_way, offset in wanted - reached() if its_way == way]:
+                # The handshake, and what shows its length only behind this byte, is let through.
+                getattr(connection, way).stop_at(HANDSHAKE, stage.rng.choice(there), FRAME)
+
+        return arm
+
+    def reached() -> set[tuple[str, int]]:
+        return {(way, offset) for way, relay in relays.items() for offset in relay.stops}
+
+    relays: dict[str, Relay] = {}
+    with contextlib.ExitStack() as stack:
+        for way in ("up", "down"):
+            relays[way] = stack.enter_context(relay_to(stage, armed(way), name=way))
+        programs = _clients(stage, relays["up"], relays["down"])
+        for _ in stage.rounds(trials):
+            until(lambda: len(wanted & reached()) > stage.trials, "a connection stopped", 15)
+        _heal(stage, relays.values(), programs)
 
 
 def _half_open_proxies(stage: Stage, trials: int) -> None:
@@ -68,7 +96,7 @@ def _half_open_proxies(stage: Stage, trials: int) -> None:
 def swizzled(stage: Stage, trials: int) -> None:
     """Connections are held one by one and go on in another order, or are given up by then."""
     with relay_to(stage, lambda connection: None) as relay:
-        programs = _clients(stage, relay)
+        programs = _clients(stage, relay, relay)
         for program in programs:
             program.until("ready")
         for count in stage.rounds(trials, CLIENTS):
@@ -85,39 +113,44 @@ def swizzled(stage: Stage, trials: int) -> None:
             for victim in victims:
                 stage.sleep(0.1)
                 relay.release(victim)
-        _heal(stage, relay, programs)
+        _heal(stage, [relay], programs)
 
 
-def relay_to(stage: Stage, on_accept: Callable[[Connection], None]) -> Relay:
+def relay_to(stage: Stage, on_accept: Callable[[Connection], None], *, name: str = "r") -> Relay:
     """A wire to the host of a stage."""
     target = stage.address
     if isinstance(target, str):
-        return Relay(str(stage.folder / "r.sock"), target, on_accept)
+        return Relay(str(stage.folder / f"{name}.sock"), target, on_accept)
     return Relay(("127.0.0.1", 0), target, on_accept)
 
 
-def _clients(stage: Stage, relay: Relay) -> list[Program]:
+def _clients(stage: Stage, putting: Relay, receiving: Relay) -> list[Program]:
     sizes = ((FRAME, FRAME, 1),)
-    options: dict[str, Any] = {"address": relay.address, **PATIENCE}
     producers = [
-        stage.producer(sizes=sizes, pause=0.005, batch=1, **options) for _ in range(CLIENTS // 2)
+        stage.producer(sizes=sizes, pause=0.005, batch=1, address=putting.address, **PATIENCE)
+        for _ in range(CLIENTS // 2)
     ]
     kinds = ("get", *LEASING)
     consumers = [
-        stage.consumer(kinds[number % len(kinds)], work=0.005, **options)
+        stage.consumer(
+            kinds[number % len(kinds)], work=0.005, address=receiving.address, **PATIENCE
+        )
         for number in range(CLIENTS - len(producers))
     ]
     return producers + consumers
 
 
-def _heal(stage: Stage, relay: Relay, programs: list[Program]) -> None:
+def _heal(stage: Stage, relays: Collection[Relay], programs: list[Program]) -> None:
+    for relay in relays:
+        relay.stop_accepting()
     for program in programs:
         program.until("ready")
     for program in programs:
         if program.name.startswith("p"):
             stage.end(program)
     # What the host waits for on connections that are dead, keep-alive would end in half a minute.
-    relay.cut_held()
+    for relay in relays:
+        relay.cut_held()
     stage.drain()
     for program in programs:
         if not program.name.startswith("p"):
@@ -144,4 +177,15 @@ F13_SWIZZLED = Fault(
     rules=Rules(in_order=False),
     tcp=True,
 )
-ALL = (F13, F13_SWIZZLED)
+F13_BYTES = Fault(
+    code="F13c",
+    title="connection half-open at each byte of a 4 KiB message, both ways",
+    short=16,
+    long=2 * FRAME,
+    at_once=256,
+    seconds=450.0,
+    inject=every_byte,
+    settings={"handshake_timeout": 1.0},
+    rules=Rules(in_order=False),
+)
+ALL = (F13, F13_SWIZZLED, F13_BYTES)

@@ -41,7 +41,7 @@ def proxy_of(options: dict[str, Any]) -> Any:
 
 
 def producer(log: Log, options: dict[str, Any]) -> None:
-    """Put `count` messages, or until killed; where told to `persist`, after a lost connection too."""
+    """Put `count` messages, or until killed; with `persist`, after a lost connection too."""
     sizes = options.get("sizes", SIZES)
     maker = Maker(options["name"], random.Random(options["seed"]), sizes)
     proxy = proxy_of(options)
