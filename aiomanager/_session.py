@@ -231,6 +231,17 @@ class Session:
 
     async def _watch(self, link: Link) -> None:
         """Notice a host that was stopped, or cut off without a word: it says nothing either."""
+        try:
+            await self._ask_now_and_then(link)
+        except Exception:
+            raise
+        except BaseException:
+            # The event loop ends. What would be sent and connected from now on had nobody to see
+            # its end, and on the thread lane a thread of it would keep the process.
+            self.close()
+            raise
+
+    async def _ask_now_and_then(self, link: Link) -> None:
         while self.link is link:
             with anyio.CancelScope() as self._watching:
                 await anyio.sleep(self._call_timeout / 4)

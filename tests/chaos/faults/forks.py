@@ -4,9 +4,12 @@ pending."""
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from tests.chaos.checker import Rules
 from tests.chaos.faults import Fault
@@ -16,8 +19,10 @@ from tests.chaos.stage import KEY, LANES, QUEUE, Stage
 
 WAYS = ("os.fork", "fork", "spawn", "forkserver")
 EXITS = ("in the block", "out of the block")
-# Far beyond what is asked (1 s), which the notes show: a machine under load is no fault.
-EXIT_SECONDS = 10.0
+# For a whole program. What is asked is that its end takes less than one second, which the notes
+# show: a machine under load is no fault.
+EXIT_SECONDS = 20.0
+EXITS_AT_ONCE = 5
 
 
 def forks(stage: Stage, trials: int) -> None:
@@ -34,33 +39,45 @@ def forks(stage: Stage, trials: int) -> None:
 
 
 def exits(stage: Stage, trials: int) -> None:
-    """An interpreter ends with twenty gets pending: at once, and the host forgets them."""
-    for _ in stage.rounds(trials):
-        way = EXITS[stage.trials % len(EXITS)]
-        path = stage.folder / f"exits{stage.trials}.jsonl"
-        options = {
-            "address": stage.address,
-            "key": KEY,
-            "queue": QUEUE,
-            "way": way,
-            "backend": stage.rng.choice(("asyncio", "uvloop")),
-            "lane": stage.rng.choice(LANES),
-        }
+    """Interpreters end with twenty gets pending each: at once, and the host forgets them."""
+    for count in stage.rounds(trials, EXITS_AT_ONCE):
+        # Some at once, since it takes a busy machine for one thread to lag behind another.
+        numbers = range(stage.trials, stage.trials + count)
+        with ThreadPoolExecutor(EXITS_AT_ONCE) as pool:
+            times = [took for took in pool.map(partial(_exit, stage), numbers) if took is not None]
+        slowest = max(times, default=0.0)
+        stage.notes["slowest_exit_s"] = round(max(slowest, stage.notes.get("slowest_exit_s", 0)), 2)
+        stage.until_statistics(lambda counts: not counts["waiting_getters"], "nobody waits", 2)
+    stage.put(trials)
+
+
+def _exit(stage: Stage, number: int) -> float | None:
+    """Let an interpreter end; return how long that took."""
+    rng = random.Random(stage.seed + number)
+    path = stage.folder / f"exits{number}.jsonl"
+    options = {
+        "address": stage.address,
+        "key": KEY,
+        "queue": QUEUE,
+        "way": EXITS[number % len(EXITS)],
+        "backend": rng.choice(("asyncio", "uvloop")),
+        "lane": rng.choice(LANES),
+    }
+    try:
         run = subprocess.run(
             [sys.executable, "-m", "tests.chaos.programs.exits", str(path), json.dumps(options)],
             cwd=ROOT,
-            timeout=20,
+            timeout=EXIT_SECONDS,
             capture_output=True,
             check=False,
         )
-        ended = time.monotonic()
-        stage.check(run.returncode == 0, f"{way}: {run.stderr.decode()[-500:]}")
-        exiting = [record["t"] for record in Tail(path).update() if record["e"] == "exiting"]
-        took = ended - exiting[0] if exiting else 0.0
-        stage.check(exiting and took < EXIT_SECONDS, f"{way}: exit took {took:.2f} s")
-        stage.notes["slowest_exit_s"] = round(max(took, stage.notes.get("slowest_exit_s", 0)), 2)
-        stage.until_statistics(lambda counts: not counts["waiting_getters"], "nobody waits", 2)
-    stage.put(trials)
+    except subprocess.TimeoutExpired:
+        stage.hung(f"it does not end: {options}")
+        return None
+    ended = time.monotonic()
+    exiting = [record["t"] for record in Tail(path).update() if record["e"] == "exiting"]
+    stage.check(run.returncode == 0 and exiting, f"{options}: {run.stderr.decode()[-500:]}")
+    return ended - exiting[0] if exiting else None
 
 
 F23 = Fault(
