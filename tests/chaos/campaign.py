@@ -13,8 +13,6 @@ from tests.chaos.checker import Report
 from tests.chaos.faults import Fault, carry_out
 from tests.chaos.processes import Nursery
 
-# Seconds that a run at a stock host waits for what will not happen.
-CONTROL_PATIENCE = 2.0
 LEAST_SECONDS = 10.0  # for a fault, however little time is left
 
 
@@ -56,7 +54,7 @@ def repeat(
             seed + tally.stages,
             hosting=hosting,
             seconds=left,
-            longest_wait=CONTROL_PATIENCE if control else float("inf"),
+            longest_wait=fault.patience if control else float("inf"),
             first=tally.trials,
         )
         tally.stages += 1

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.campaign import CONTROL_PATIENCE
 from tests.chaos.catalogue import FAULTS
 from tests.chaos.faults import carry_out
 from tests.chaos.processes import Nursery
@@ -35,7 +34,7 @@ def test_a_stock_host_fails(nursery: Nursery, seed: int, code: str, hosting: str
     """The checker says what goes wrong there, and how often."""
     fault = FAULTS[code]
     outcome = carry_out(
-        fault, nursery, fault.control, seed, hosting=hosting, longest_wait=CONTROL_PATIENCE
+        fault, nursery, fault.control, seed, hosting=hosting, longest_wait=fault.patience
     )
     print(f"seed {seed}: {outcome.report} {outcome.notes}")  # noqa: T201 - shown where it fails
     for problem, share in EXPECTED[code, hosting].items():

@@ -24,6 +24,7 @@ class Fault:
         short, long: how often, in the test suite and in the long run.
         at_once: how often on one stage in the long run.
         control: how often at a stock host, to see it fail there; 0 where it says nothing.
+        patience: seconds that are waited there for what will not happen.
         inject: starts what is to go wrong and lets it, so many times.
         queues, settings: of the host that is there before; None for `inject` to start its own.
         rules: what the logs have to show.
@@ -43,6 +44,7 @@ class Fault:
     seconds: float = 100.0
     at_once: int = 100
     control: int = 0
+    patience: float = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)

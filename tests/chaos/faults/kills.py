@@ -6,7 +6,7 @@ import contextlib
 
 from tests.chaos.checker import Rules
 from tests.chaos.faults import Fault
-from tests.chaos.messages import SIZES, SMALL
+from tests.chaos.messages import SMALL
 from tests.chaos.processes import Program
 from tests.chaos.programs.consumers import LEASING
 from tests.chaos.stage import QUEUE, Stage
@@ -14,6 +14,7 @@ from tests.chaos.waits import Stuck
 
 EVERY_KIND = ("get", *LEASING, "stock")
 AT_ONCE = 4  # trials
+BATCH = 100  # messages
 
 
 def waiting_consumers(stage: Stage, trials: int) -> None:
@@ -49,18 +50,17 @@ def working_consumers(stage: Stage, trials: int) -> None:
 
 def consumers_under_load(stage: Stage, trials: int) -> None:
     """Consumers are killed at any instant of a busy life, and others take their places."""
-    options = {"sizes": SIZES, "pause": stage.notes.pop("pause", 0.0)}
-    producers = [stage.producer(**options) for _ in range(3)] + [stage.producer("stock")]
+    producers = [stage.producer(batch=BATCH) for _ in range(3)] + [stage.producer("stock")]
     stage.consumer("get")
     stage.consumer("stock")
-    victims = [stage.consumer(stage.rng.choice(LEASING), work=0.002) for _ in range(4)]
+    victims = [stage.consumer(stage.rng.choice(LEASING), work=0.0005) for _ in range(4)]
     for victim in victims:
         victim.until("delivered")
     for _ in stage.rounds(trials):
         stage.sleep(0.03)
         position = stage.rng.randrange(len(victims))
         stage.kill(victims[position])
-        victims[position] = stage.consumer(stage.rng.choice(LEASING), work=0.002)
+        victims[position] = stage.consumer(stage.rng.choice(LEASING), work=0.0005)
     _end_producers(stage, producers)
 
 
@@ -135,7 +135,7 @@ F3 = Fault(
     control=20,
     seconds=600.0,
     inject=consumers_under_load,
-    queues={QUEUE: 300},
+    queues={QUEUE: 1000},
 )
 F4 = Fault(
     code="F4",
