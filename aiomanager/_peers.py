@@ -21,9 +21,9 @@ from ._wire import (
     server_handshake,
 )
 
-# What one read may bring. The memory for it is allocated each time, which for more than this costs
-# several times as much as the read itself.
-READ_SIZE = 64 * 1024
+# A message that is larger than what the socket holds is read as it comes, but after this much it is
+# another peer's turn.
+READ_PER_TURN = 2 * 1024**2
 # A peer that lets this much pile up unread is not read from until it has taken it.
 OUTBOX_LIMIT = 4 * 1024**2
 PARTS_PER_WRITE = 64  # well below the smallest IOV_MAX
@@ -196,28 +196,35 @@ class Peer:
             self._write()
         if self.closed or not events & selectors.EVENT_READ:
             return
+        left = READ_PER_TURN
+        while left > 0 and (count := self._read()):
+            left -= count
+            self._take_in()
+            if not self._reader.midway:
+                return
+
+    def _read(self) -> int:
+        """Read once; 0 where there is nothing more at the moment, or will never be."""
         try:
-            data = self._sock.recv(READ_SIZE)
+            count = self._reader.read(self._sock)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except ConnectionResetError:
             # How a system tells that its process has closed the connection, or was killed, before
             # it had read what came to it.
             self.close(unread=True)
-            return
+            return 0
         except OSError:
-            data = b""
+            count = 0
         except MemoryError:
             self._on_starved()
-            return
-        if data:
-            self._take_in(data)
-        else:
+            return 0
+        if not count:
             self.close()
+        return count
 
-    def _take_in(self, data: bytes) -> None:
+    def _take_in(self) -> None:
         try:
-            self._reader.feed(data)
             while not self.closed and (message := self._reader.next()) is not None:
                 self._undelivered = None  # who asks again has read the answer before
                 self._receive(message)
@@ -250,10 +257,14 @@ class Peer:
         self.close()
 
     def _write(self) -> bool:
-        """Send what the socket takes; False where the peer is gone."""
+        """Send what the socket takes at once; False where the peer is gone."""
         try:
             while self._outbox:
-                self._forget(self._send_some())
+                offered, sent = self._send_some()
+                self._forget(sent)
+                if sent < offered:
+                    # It is full. A peer that reads all the while would never let this end.
+                    break
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
@@ -262,10 +273,12 @@ class Peer:
         self._watch()
         return True
 
-    def _send_some(self) -> int:
-        if hasattr(self._sock, "sendmsg"):
-            return self._sock.sendmsg(list(islice(self._outbox, PARTS_PER_WRITE)))
-        return self._sock.send(self._outbox[0])  # Windows has no sendmsg
+    def _send_some(self) -> tuple[int, int]:
+        """How many bytes the socket was offered, and how many it has taken."""
+        if not hasattr(self._sock, "sendmsg"):  # as on Windows
+            return len(self._outbox[0]), self._sock.send(self._outbox[0])
+        parts = list(islice(self._outbox, PARTS_PER_WRITE))
+        return sum(map(len, parts)), self._sock.sendmsg(parts)
 
     def _forget(self, count: int) -> None:
         self._unsent -= count

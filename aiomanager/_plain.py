@@ -23,7 +23,11 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def load_plain(message: Buffer) -> tuple[Any, ...]:
     """Unpickle a request; raises `NotPlainError` before anything of a user's has run."""
-    if message[:2] in PROTOCOLS and pickle.STACK_GLOBAL not in message:
+    if (
+        not isinstance(message, memoryview)  # in which one cannot look for anything
+        and message[:2] in PROTOCOLS
+        and pickle.STACK_GLOBAL not in message
+    ):
         # Without the byte that begins every name there is none in it, and this is fast.
         request = pickle.loads(message)
     else:

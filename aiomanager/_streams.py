@@ -27,8 +27,6 @@ from ._wire import Buffer, MessageReader, client_handshake, pack
 
 T = TypeVar("T")
 
-# Twice this, and the system maps new pages for every read.
-READ_SIZE = 64 * 1024
 # A full backlog refuses a unix socket at once instead of letting it wait; seconds until it is
 # tried again.
 BACKLOG_PAUSE = 0.01
@@ -101,10 +99,8 @@ class StreamLink(Link):
         """One read, so that a host that always has more to say leaves others a turn."""
         messages: list[Buffer] = []
         try:
-            data = self._socket.recv(READ_SIZE)
-            if not data:
+            if not self._reader.read(self._socket):
                 raise EOFError
-            self._reader.feed(data)
             while (message := self._reader.next()) is not None:
                 messages.append(message)
         except BlockingIOError:
@@ -132,10 +128,8 @@ class StreamLink(Link):
         """Wait for one message, and leave what comes after it."""
         while (message := self._reader.next()) is None:
             await anyio.wait_readable(self._socket)
-            data = self._socket.recv(READ_SIZE)
-            if not data:
+            if not self._reader.read(self._socket):
                 raise EOFError
-            self._reader.feed(data)
         return message
 
     async def authenticate(self, authkey: bytes) -> None:

@@ -34,7 +34,6 @@ from ._wire import Buffer, MessageReader, client_handshake, pack
 
 T = TypeVar("T")
 
-READ_SIZE = 256 * 1024
 # Seconds that the end of an event loop may hold up that of the interpreter, where the host has to
 # be told something.
 SETTLE_TIMEOUT = 1.0
@@ -75,10 +74,8 @@ class BlockingSocket:
     def receive(self, timeout: float | None) -> Buffer:
         self._socket.settimeout(timeout)
         while (message := self._reader.next()) is None:
-            data = self._socket.recv(READ_SIZE)
-            if not data:
+            if not self._reader.read(self._socket):
                 raise EOFError
-            self._reader.feed(data)
         return message
 
     def received(self) -> Buffer | None:

@@ -16,11 +16,12 @@ beside its pickle, so that nobody copies an item's bytes in order to frame or to
 from __future__ import annotations
 
 import hmac
+import mmap
 import os
 import pickle
 import struct
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ._errors import AuthenticationError, ConnectionLostError
 from ._frames import PROTOCOL
@@ -35,6 +36,13 @@ _SHORT_MAX = 0x7FFFFFFF
 
 # Buffers from this size on travel beside the pickle. Below it a copy costs less than a part does.
 BULK_SIZE = 64 * 1024
+
+# What one read of small messages may bring. The memory for it is allocated each time, which for
+# more than this costs several times as much as the read itself.
+READ_SIZE = 64 * 1024
+# Messages from this size on get memory that the system hands out page by page as it is written: one
+# that is announced and never comes costs nothing, and nothing is moved as it grows.
+MAPPED_SIZE = 1024**2
 
 # A message larger than this is refused by either side; it bounds what one peer can make another
 # allocate. Hosts and clients take a limit of their own, up to this one.
@@ -65,17 +73,24 @@ class MessageTooLarge(ConnectionLostError):
     """A peer announced a message over the limit; the connection cannot go on."""
 
 
+class Source(Protocol):
+    """What can be read from: a socket."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
 class MessageReader:
     """Cuts a stream of bytes into messages, one `next` at a time, so that the limit can change
-    between two of them. A large message is gathered in a buffer of its own and handed out without
+    between two of them. A large message is read into a buffer of its own and handed out without
     a copy."""
 
     def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
         self.limit = limit
         self._pending: bytes = b""  # read, and not yet cut
         self._position = 0
-        self._body: bytearray | None = None  # a large message on its way
-        self._missing = 0
+        self._body: bytearray | memoryview | None = None  # a large message on its way
+        self._filled = 0
 
     @property
     def midway(self) -> bool:
@@ -85,7 +100,17 @@ class MessageReader:
     @property
     def held(self) -> int:
         """How many bytes it keeps of a message that has not ended."""
-        return len(self._body or b"") + len(self._pending) - self._position
+        return self._filled + len(self._pending) - self._position
+
+    def read(self, source: Source) -> int:
+        """Read once, as much as the source has or there is use for; 0 at its end."""
+        if self._body is None or self._filled == len(self._body):
+            data = source.recv(READ_SIZE)
+            self.feed(data)
+            return len(data)
+        count = source.recv_into(memoryview(self._body)[self._filled :])
+        self._filled += count
+        return count
 
     def feed(self, data: bytes) -> None:
         """Take what was read from the peer."""
@@ -93,7 +118,7 @@ class MessageReader:
             data = self._pending[self._position :] + data
         self._pending, self._position = data, 0
         if self._body is not None:
-            self._gather()
+            self._gather(self._body)
 
     def next(self) -> Buffer | None:
         """Return the next complete message, or None where more has to be read first."""
@@ -118,19 +143,19 @@ class MessageReader:
                 else:
                     self._position = end
                 return message
-            self._body, self._missing, self._position = bytearray(), size, start
-            self._gather()
-        if self._missing:
+            self._body, self._position = _space(size), start
+            self._gather(self._body)
+        if self._filled < len(self._body):
             return None
-        body, self._body = self._body, None
+        body, self._body, self._filled = self._body, None, 0
         return body
 
-    def _gather(self) -> None:
-        assert self._body is not None
-        end = min(len(self._pending), self._position + self._missing)
+    def _gather(self, body: bytearray | memoryview) -> None:
+        count = min(len(self._pending) - self._position, len(body) - self._filled)
+        end = self._position + count
         with memoryview(self._pending) as view:
-            self._body += view[self._position : end]
-        self._missing -= end - self._position
+            body[self._filled : self._filled + count] = view[self._position : end]
+        self._filled += count
         self._pending, self._position = self._pending[end:], 0
 
     def _announced(self) -> tuple[int, int]:
@@ -148,6 +173,18 @@ class MessageReader:
             return 0, -1
         (size,) = _LONG.unpack_from(self._pending, start)
         return start + _LONG.size, size
+
+
+def _space(size: int) -> bytearray | memoryview:
+    """Memory for a large message."""
+    if size < MAPPED_SIZE:
+        return bytearray(size)
+    # Without these flags it would be shared with processes that are forked, where there are such.
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
+    try:
+        return memoryview(mmap.mmap(-1, size, **private))
+    except OSError as exc:
+        raise MemoryError(f"there is no memory for a message of {size} bytes") from exc
 
 
 # -- requests and replies ---------------------------------------------------------------------

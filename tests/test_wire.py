@@ -6,6 +6,7 @@ Nothing here opens a socket of ours: the protocol does no I/O, so the tests feed
 from __future__ import annotations
 
 import hmac
+import io
 import multiprocessing
 import pickle
 import socket
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from aiomanager._errors import AuthenticationError
 from aiomanager._wire import (
     BULK_SIZE,
     HANDSHAKE_LIMIT,
+    MAPPED_SIZE,
     Handshake,
     MessageReader,
     MessageTooLarge,
@@ -74,6 +77,7 @@ def test_cut_at_every_byte():
 def test_large_messages_in_pieces(step: int):
     """Messages on both sides of the size from which they are gathered apart."""
     messages = [b"x" * (BULK_SIZE - 1), b"y", b"z" * BULK_SIZE, b"", b"w" * (BULK_SIZE * 3 + 7)]
+    messages.append(b"v" * (MAPPED_SIZE + 1))
     if step == 1:
         messages = messages[1:3]
     stream = joined(*messages)
@@ -81,6 +85,44 @@ def test_large_messages_in_pieces(step: int):
     pieces = (stream[start : start + step] for start in range(0, len(stream), step))
     assert read(reader, *pieces) == messages
     assert not reader.midway
+
+
+class Stream(io.BytesIO):
+    """A stream of bytes that is read as a socket is, and has so many ready at a time."""
+
+    def __init__(self, content: bytes, ready: int) -> None:
+        super().__init__(content)
+        self.ready = ready
+
+    def recv(self, size: int, /) -> bytes:
+        return self.read(min(size, self.ready))
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        return self.readinto(buffer[: self.ready])
+
+
+@pytest.mark.parametrize("ready", [5000, BULK_SIZE, 10**7])
+def test_messages_read_from_a_socket(ready: int):
+    """Large ones in between go to where they stay, and nothing of the next goes with them."""
+    messages = [b"a", b"x" * BULK_SIZE, b"b", b"y" * MAPPED_SIZE, b"z" * (MAPPED_SIZE - 1), b"c"]
+    stream = Stream(joined(*messages), ready)
+    reader = MessageReader()
+    received = []
+    while reader.read(stream):
+        while (message := reader.next()) is not None:
+            received.append(bytes(message))
+    assert received == messages
+    assert not reader.midway
+
+
+def test_a_message_that_never_comes_takes_no_memory():
+    """Whatever length a peer announces."""
+    before = psutil.Process().memory_info().rss
+    reader = MessageReader()
+    reader.feed(struct.pack("!i", 1024**3) + b"no more")
+    assert reader.next() is None
+    assert reader.held == 7
+    assert psutil.Process().memory_info().rss - before < 64 * 1024**2
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10), st.data())
