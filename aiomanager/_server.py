@@ -31,8 +31,8 @@ from ._splice import put_in
 from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump
 from ._workers import Request, Worker
 
-# Requests longer than this are unpickled on a thread of their connection's own, unless they are
-# from a client of ours, whose large items travel beside the pickle.
+# Requests longer than this that have to be unpickled are so on a thread of their connection's own,
+# unless they are from a client of ours, whose large items travel beside the pickle.
 INLINE_LIMIT = 64 * 1024
 ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE = 0.1  # seconds until accepting is tried again after it failed
@@ -250,7 +250,7 @@ class QueueServer(managers.Server):
                     self._own_request(peer, known[1], request)
                 else:
                     self._stock_request(peer, request, message)
-            elif (put := put_in(message)) is not None and put[0] in self._stock:
+            elif (put := put_in(message, self._stock)) is not None:
                 self._stock[put[0]].call(peer, "put", (put[1],), {})
             elif len(message) <= INLINE_LIMIT:
                 self._stock_request(peer, load_plain(message), message)

@@ -35,7 +35,13 @@ def request(*args: Any, method: str = "put", ident: str = IDENT, **kwds: Any) ->
     return bytes(ForkingPickler.dumps((ident, method, args, kwds)))
 
 
-def loads(data: bytes) -> Any:
+def cut_out(message: bytes) -> tuple[str, Any] | None:
+    """What the host takes out of a message, of which large ones come in buffers of their own."""
+    buffer = message if len(message) < BULK_SIZE else bytearray(message)
+    return put_in(buffer, {IDENT})
+
+
+def loads(data: Any) -> Any:
     """Unpickle by both of Python's unpicklers, and see that they agree."""
     item = pickle.loads(data)
     again = pickle._Unpickler(io.BytesIO(data)).load()
@@ -48,7 +54,7 @@ def loads(data: bytes) -> Any:
 @example([b"y" * 10_000] * 3)
 def test_the_item_of_a_put(item: Any):
     """Is cut out of its request as a pickle that stands alone."""
-    cut = put_in(request(item))
+    cut = cut_out(request(item))
     assert cut is not None
     assert cut[0] == IDENT
     assert loads(cut[1]) == item
@@ -58,7 +64,7 @@ def test_the_item_of_a_put(item: Any):
 def test_whatever_pickler_a_request_comes_from(item: Any, protocol: int):
     """The item is cut out as it should be, or not at all."""
     message = pickle.dumps((IDENT, "put", (item,), {}), protocol)
-    cut = put_in(message)
+    cut = cut_out(message)
     assert (cut is not None) == (protocol in (4, 5)) or len(message) < 20
     if cut is not None:
         assert loads(cut[1]) == item
@@ -73,7 +79,7 @@ def test_whatever_pickler_a_request_comes_from(item: Any, protocol: int):
 def test_other_calls_go_the_long_way(args: Any, kwds: Any, method: str, own: bool):
     """Only a put of one item and nothing else is understood; no item is made up."""
     call = (IDENT, method, tuple(args), kwds, *([5] if own else []))
-    cut = put_in(pickle.dumps(call))
+    cut = cut_out(pickle.dumps(call))
     if method == "put" and len(args) == 1 and not kwds and not own:
         assert cut is not None
         assert loads(cut[1]) == args[0]
@@ -81,18 +87,53 @@ def test_other_calls_go_the_long_way(args: Any, kwds: Any, method: str, own: boo
         assert cut is None
 
 
-def test_items_of_many_frames_go_the_long_way():
-    """From 64 KiB on a pickle has several frames."""
-    assert put_in(request("x" * 60_000)) is not None
-    for item in ("x" * BULK_SIZE, [bytes([n % 256]) * 100 for n in range(1000)]):
-        assert put_in(request(item)) is None
+LARGE = [
+    b"x" * BULK_SIZE,
+    "ü" * 3_000_000,
+    bytearray(BULK_SIZE * 3),
+    [bytes([n % 256]) * 100 for n in range(1000)],
+    {IDENT: ["put", IDENT, b"y" * 70_000, "put", b"z" * 80_000], "put": list(range(20_000))},
+]
+
+
+@pytest.mark.parametrize("item", LARGE, ids=lambda item: type(item).__name__)
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("own_memory", [bytearray, lambda message: memoryview(bytearray(message))])
+def test_the_large_item_of_a_put(item: Any, protocol: int, own_memory: Any):
+    """It is in the message and nowhere else, and has frames as its pickler made them."""
+    message = own_memory(pickle.dumps((IDENT, "put", (item,), {}), protocol))
+    cut = put_in(message, {IDENT})
+    assert cut is not None
+    assert cut[0] == IDENT
+    assert cut[1] is message
+    assert loads(message) == item
+    assert loads(b"".join(returned_item(message))) == ("#RETURN", item)
+
+
+def test_wherever_the_last_frame_begins():
+    """Where that is in the end of the request, it goes the long way, and is left as it is."""
+    was_cut = []
+    for short in range(60):
+        item = ["x" * 60_000, "y" * (BULK_SIZE - 60_000 - short), ("z",)]
+        message = bytearray(request(item))
+        was_cut.append(put_in(message, {IDENT}) is not None)
+        assert loads(message) == item if was_cut[-1] else message == request(item)
+    assert set(was_cut) == {True, False}
+
+
+@pytest.mark.parametrize("item", [1, b"x" * BULK_SIZE], ids=["small", "large"])
+def test_puts_to_something_else_are_left_as_they_are(item: Any):
+    """Another object of the host may have a method of that name."""
+    message = bytearray(request(item))
+    assert put_in(message, {"another"}) is None
+    assert message == request(item)
 
 
 def test_an_item_that_refers_to_itself():
     """And to others twice."""
     item: list[Any] = ["twice", "twice"]
     item.append(item)
-    cut = put_in(request(item))
+    cut = cut_out(request(item))
     assert cut is not None
     received = loads(cut[1])
     assert received[2] is received
@@ -102,8 +143,7 @@ def test_an_item_that_refers_to_itself():
 def test_messages_of_our_own_clients_are_left_alone():
     """With large frames and without."""
     for frames in ([b"x"], [bulky(b"x" * BULK_SIZE)]):
-        assert put_in(b"".join(dump((IDENT, "put", (frames, None), {}, 7)))) is None
-    assert put_in(bytearray(request(1))) is None
+        assert cut_out(b"".join(dump((IDENT, "put", (frames, None), {}, 7)))) is None
 
 
 @given(st.binary(max_size=80))
@@ -111,7 +151,7 @@ def test_garbage_is_left_alone(garbage: bytes):
     """With the right ends too."""
     end = request(1)[-8:]
     for message in (garbage, garbage + end, request(1)[:11] + garbage + end):
-        put_in(message)
+        cut_out(message)
 
 
 _REQUESTS = """
@@ -119,8 +159,8 @@ import sys
 from collections import OrderedDict
 from multiprocessing.reduction import ForkingPickler
 item = ["put", {"a": (1, 2.5, None, True)}, {1, 2}, OrderedDict(b=b"bytes"), 2**70, "ü" * 300]
-for put in (item, item * 100, "put", None, 17, "x" * 50_000):
-    print(bytes(ForkingPickler.dumps(("queue", "put", (put,), {}))).hex())
+for put in (item, item * 100, "put", None, 17, "x" * 50_000, item * 3000, b"y" * 100_000):
+    print(bytes(ForkingPickler.dumps(("aiomanager-queue:jobs", "put", (put,), {}))).hex())
 """
 
 
@@ -130,11 +170,10 @@ def test_requests_of_every_python(version: str, path: str):
     """Each pickles a put in the form that is understood."""
     run = subprocess.run([path, "-c", _REQUESTS], capture_output=True, check=True, timeout=30)
     item = ["put", {"a": (1, 2.5, None, True)}, {1, 2}, OrderedDict(b=b"bytes"), 2**70, "ü" * 300]
-    expected = [item, item * 100, "put", None, 17, "x" * 50_000]
+    expected = [item, item * 100, "put", None, 17, "x" * 50_000, item * 3000, b"y" * 100_000]
     for line, put in zip(run.stdout.split(), expected, strict=True):
-        cut = put_in(bytes.fromhex(line.decode()))
+        cut = cut_out(bytes.fromhex(line.decode()))
         assert cut is not None, version
-        assert cut[0] == "queue"
         assert loads(cut[1]) == put
 
 
@@ -150,7 +189,7 @@ def test_an_item_is_set_into_its_reply(item: Any, protocol: int):
 @given(DATA)
 def test_an_item_that_was_cut_out_is_set_into_a_reply(item: Any):
     """The whole way through a host."""
-    cut = put_in(request(item))
+    cut = cut_out(request(item))
     assert cut is not None
     assert loads(b"".join(returned_item(cut[1]))) == ("#RETURN", item)
 
