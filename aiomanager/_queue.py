@@ -76,8 +76,8 @@ class AsyncQueue(Generic[T]):
         self._outbox = Outbox(engine)
         self._inbox = Inbox(engine)
         self._settlements: Batcher[Settlement, bool] = Batcher(engine.settle)
-        # One at a time, as the engine wants it.
-        self._moves: Batcher[Callable[[], Awaitable[bool]], bool] = Batcher(_run, limit=1)
+        # Settlements of several steps; one at a time, as the engine wants moves.
+        self._steps: Batcher[Callable[[], Awaitable[bool]], bool] = Batcher(_run, limit=1)
         self._done: Batcher[None, None] = Batcher(self._send_task_done)
         # Weak, as an iteration that was left has to end and hand its item back.
         self._iterations: WeakValueDictionary[int, Items[T]] = WeakValueDictionary()
@@ -156,17 +156,30 @@ class AsyncQueue(Generic[T]):
         taken = await self._inbox.receive(count, timeout, take=True)
         if not taken:
             raise QueueEmpty("the queue is empty")
+        try:
+            items = await self._load(taken)
+        except BaseException as exc:
+            returns = [self._inbox.hand_back(received, "restore") for received in taken]
+            if isinstance(exc, DecodeError):
+                for slot in returns:
+                    await slot.wait()
+            raise
+        for received in taken[len(items) :]:
+            self._inbox.hand_back(received, "restore")
+        return items
+
+    async def _load(self, taken: Sequence[Received]) -> list[T]:
+        """The items up to the first that cannot be unpickled; whoever comes next meets its
+        error, as this does where it is the first of all."""
         items: list[T] = []
-        for position, received in enumerate(taken):
+        for received in taken:
             try:
                 items.append(received.load())
             except DecodeError:
-                # What stands before it is good; it will be met again by whoever asks next.
-                for slot in [self._inbox.hand_back(left, "restore") for left in taken[position:]]:
-                    await slot.wait()
                 if not items:
                     raise
                 break
+            await received.until_counted()
         return items
 
     # -- working ------------------------------------------------------------------------------
@@ -257,7 +270,7 @@ class AsyncQueue(Generic[T]):
 
     async def _close(self) -> None:
         await self._outbox.drained()
-        await self._moves.drained()
+        await self._steps.drained()
         await self._settlements.drained()
         await self._done.drained()
         await self._inbox.drained()
@@ -285,7 +298,15 @@ class AsyncQueue(Generic[T]):
         """Send a settlement; the slot holds whether the lease was still there."""
         if action == "nack" or action == "return":  # noqa: PLR1714 - narrows the type
             return self._inbox.hand_back(received, action, delay)
-        return self._settlements.submit_soon((received.delivery_id, action, delay))
+        settlement = (received.delivery_id, action, delay)
+        if received.counted is None:
+            return self._settlements.submit_soon(settlement)
+
+        async def work() -> bool:
+            await received.until_counted()
+            return await self._settlements.submit(settlement)
+
+        return self._steps.submit_soon(work)
 
     async def move(self, received: Received, target: AsyncQueue[Any], item: object) -> bool:
         """Put an item in another queue and ack this one; whether the lease was still there. One
@@ -294,13 +315,14 @@ class AsyncQueue(Generic[T]):
         frame = target._encode(item)
 
         async def work() -> bool:
+            await received.until_counted()
             if self._engine.host is target._engine.host is not None:
                 return await self._engine.move(received.delivery_id, target.name, frame)
             await target._outbox.put([frame], None)
             acked = self._engine.settle([(received.delivery_id, "ack", 0.0)], "move")
             return (await acked.wait())[0]
 
-        return await self._moves.submit(work)
+        return await self._steps.submit(work)
 
     def remember_iteration(self, iteration: Items[T]) -> None:
         self._iterations[current_task_id()] = iteration

@@ -7,7 +7,6 @@ the reference up when it is garbage, on another thread, since the host has to be
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import managers, process, util
@@ -315,51 +314,34 @@ def _is_at(token_address: Any, address: Address) -> bool:
     return parse(token_address) == address
 
 
-def load_item(data: Buffer) -> Any:
-    """Unpickle an item of a queue. Proxies in it come wrapped, and the host is told of them in the
-    background."""
+def decode_item(data: Buffer) -> tuple[Any, anyio.Event | None]:
+    """`_frames.decode`, with proxies wrapped. Where there are any, their hosts are told of these
+    references in the background, and the event says when that is over. Before that, whoever put
+    the item must not learn that it is done, as he may give up his own reference then."""
     # To look for them takes less time than the better unpickler, unless there is much to look at.
     if len(data) < BULK_SIZE and b"RebuildProxy" not in bytes(data):
-        return pickle.loads(data)
+        return decode(data), None
     found = Found(None)
-    item = ReplyUnpickler(data, found).load()
-    for reference in found.uncounted:
-        counted = anyio.Event()
-        _uncounted.setdefault(current_token().native_token, set()).add(counted)
-        spawn(partial(_count_soon, reference, counted))
-    return item
+    item = decode(data, lambda data: ReplyUnpickler(data, found).load())
+    if not found.uncounted:
+        return item, None
+    counted = anyio.Event()
+    spawn(partial(_count, found.uncounted, counted))
+    return item, counted
 
 
-def decode_item(data: Buffer) -> Any:
-    """`_frames.decode`, with proxies wrapped."""
-    return decode(data, load_item)
-
-
-async def _count_soon(reference: Reference, counted: anyio.Event) -> None:
+async def _count(references: Sequence[Reference], counted: anyio.Event) -> None:
     try:
-        await reference.count()
-    except AioManagerError as exc:
-        # As text: the error itself would keep alive all that it came through.
-        logger.warning("%r came in an item, and is not to be had: %s", reference.typeid, str(exc))
+        for reference in references:
+            try:
+                await reference.count()
+            except AioManagerError as exc:
+                # As text: the error itself would keep alive all that it came through.
+                logger.warning(
+                    "%r came in an item, but is not to be had: %s", reference.typeid, str(exc)
+                )
     finally:
         counted.set()
-        _uncounted[current_token().native_token].discard(counted)
-
-
-# By event loop: for each reference that an item has brought, whether the host counts it by now.
-_uncounted: WeakKeyDictionary[object, set[anyio.Event]] = WeakKeyDictionary()
-
-
-def items_are_counted() -> bool:
-    """Whether the hosts count all references that items have brought. Before that, whoever put
-    such an item must not be told that it has arrived, as he may give up his own reference."""
-    return not _uncounted or not _uncounted.get(current_token().native_token)
-
-
-async def count_items() -> None:
-    """Wait until they do."""
-    for counted in list(_uncounted.get(current_token().native_token, ())):
-        await counted.wait()
 
 
 def set_wrapper(wrapper: Callable[[Reference], Any]) -> None:

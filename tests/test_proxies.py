@@ -577,9 +577,6 @@ async def test_memory_hosts_no_objects():
 
 
 @pytest.mark.anyio
-@pytest.mark.may_leave(
-    "descriptors", reason="known: on Python 3.11 uvloop keeps one socket of a call cut by its end"
-)
 @pytest.mark.parametrize("host", ["stock", "ours"])
 async def test_a_proxy_in_an_item_of_a_manager(manager, our_host, host):
     """It finds its way with the key of a manager that this process is connected to."""
@@ -603,10 +600,14 @@ async def test_a_proxy_in_an_item_of_a_manager(manager, our_host, host):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["get", "iteration", "delivery"])
-async def test_whoever_put_a_proxy_may_forget_it_when_it_is_done(manager, how):
-    """By then the host counts the receiver's reference."""
-    queue = wrap(manager.Queue())
-    kept = []
+async def test_an_item_with_a_proxy_is_done_when_the_host_counts_it(manager, monkeypatch, how):
+    """Whoever put it may give up his own reference then, and not before."""
+    queue, kept, may_count = wrap(manager.Queue()), [], anyio.Event()
+    count = aiomanager._references.Reference.count
+
+    async def count_late(reference):
+        await may_count.wait()
+        await count(reference)
 
     async def receive():
         if how == "get":
@@ -620,19 +621,43 @@ async def test_whoever_put_a_proxy_may_forget_it_when_it_is_done(manager, how):
                 kept.append(delivery.item)
                 await delivery.ack()
 
+    monkeypatch.setattr(aiomanager._references.Reference, "count", count_late)
+    counter = manager.Counter(1)
     async with anyio.create_task_group() as group:
         group.start_soon(receive)
-        for _ in range(10 if how != "get" else 1):
-            counter = manager.Counter(1)
-            await queue.put(counter)
-            if how == "iteration":
-                await queue.put(None)
-                await queue.join()
-                group.start_soon(receive)
+        await queue.put(counter)
+        with anyio.move_on_after(0.1) as in_vain:
             await queue.join()
-            del counter
-            assert await kept.pop().add() == 2
-        await queue.put(None)
+        assert in_vain.cancelled_caught
+        may_count.set()
+        await queue.join()
+        del counter
+        assert await kept[0].add() == 2
+        if how != "get":
+            await queue.put(None)
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_get_leaves_an_item_with_a_proxy(manager, monkeypatch):
+    """Also while the host is told of the reference."""
+    queue, counting, may_count = wrap(manager.Queue()), anyio.Event(), anyio.Event()
+    count = aiomanager._references.Reference.count
+
+    async def count_late(reference):
+        counting.set()
+        await may_count.wait()
+        await count(reference)
+
+    monkeypatch.setattr(aiomanager._references.Reference, "count", count_late)
+    counter = manager.Counter(1)
+    await queue.put(counter)
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.get)
+            await counting.wait()
+            scope.cancel()
+    may_count.set()
+    assert await (await queue.get()).add() == 2
 
 
 # -- hosts that go away -----------------------------------------------------------------------

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
+import anyio
+
 from .._errors import ConfigurationError
 from .._references import decode_item
 from .._tasks import Slot
@@ -22,18 +24,27 @@ class Received:
         delivery_id: names this delivery to the engine.
         attempt: how often the item has been handed out, this time included.
         data: the item as it travelled.
+        counted: where it was loaded and has brought references to objects, says when their hosts
+            count them; it is not done before that.
     """
 
-    __slots__ = ("attempt", "data", "delivery_id")
+    __slots__ = ("attempt", "counted", "data", "delivery_id")
 
     def __init__(self, delivery_id: int, attempt: int, data: Data) -> None:
         self.delivery_id = delivery_id
         self.attempt = attempt
         self.data = data
+        self.counted: anyio.Event | None = None
 
     def load(self) -> Any:
         """Return the item; raises `DecodeError` where this process cannot unpickle it."""
-        return decode_item(self.data)
+        item, self.counted = decode_item(self.data)
+        return item
+
+    async def until_counted(self) -> None:
+        """Wait until the hosts count the references that the item has brought."""
+        if self.counted is not None:
+            await self.counted.wait()
 
     def frame(self) -> bytes:
         """The item as a frame of its own, also where this process cannot unpickle it."""

@@ -22,7 +22,6 @@ import anyio
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
 from .._frames import Frame, encode
 from .._links import Conversation, LinkPool
-from .._references import decode_item
 from .._replies import Expression, load_reply
 from .._tasks import Batcher, Slot, begin, filled, spawn
 from .._wire import Buffer, dump
@@ -42,7 +41,7 @@ class StockReceived(Received):
     __slots__ = ()
 
     def load(self) -> Any:
-        return decode_item(self.data)[1]
+        return super().load()[1]
 
     def frame(self) -> bytes:
         return encode(_item_of(self))

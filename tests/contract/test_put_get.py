@@ -6,10 +6,11 @@ import asyncio
 import queue as stdlib
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from aiomanager import ConfigurationError, QueueEmpty
-from tests.contract.foreign import Parcel
+from aiomanager import ConfigurationError, DecodeError, QueueEmpty
+from tests.contract.foreign import Parcel, lose
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -209,6 +210,43 @@ async def test_get_many_waits_for_the_first_item(queue):
         assert await queue.get_many(10) == ["only"]
     with pytest.raises(QueueEmpty):
         await queue.get_many(10, timeout=0.01)
+
+
+async def test_get_many_brings_what_can_be_unpickled_here(queue):
+    """Up to the first item that cannot, which is for somebody who can."""
+    await queue.put_many(["a", "b", Parcel("for others"), "c"])
+    got: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        lose(patch)
+        while len(got) < 2:
+            got += await queue.get_many(9, timeout=5)
+        with pytest.raises(DecodeError, match="Make its class importable"):
+            await queue.get_many(9, timeout=5)
+    while len(got) < 4:
+        got += await queue.get_many(9, timeout=5)
+    assert got == ["a", "b", Parcel("for others"), "c"]
+
+
+async def test_a_cancelled_get_many_takes_nothing(queue):
+    """Whenever that happens, and in front of an item that cannot be unpickled too."""
+    await queue.put_many(["a", Parcel("for others")])
+    got: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        lose(patch)
+
+        async def get():
+            got.extend(await queue.get_many(2))
+
+        for turns in range(25):
+            async with anyio.create_task_group() as group:
+                if not got:
+                    group.start_soon(get)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+    while len(got) < 2:
+        got += await queue.get_many(2, timeout=5)
+    assert got == ["a", Parcel("for others")]
 
 
 async def test_get_many_of_less_than_one(queue):
