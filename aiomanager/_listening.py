@@ -8,6 +8,8 @@ import os
 import socket
 import stat
 import sys
+import time
+from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ Address = tuple[str, int] | str
 # The kernel cuts this to its own limit. The standard library's 16 (128 from Python 3.13 on) left
 # clients of a storm of connections waiting for ever.
 BACKLOG = 1024
+
+# How long to wait for another host that starts in the same folder. It is there for milliseconds, or
+# for the second in which it tries a socket that does not answer.
+FOLDER_WAIT = 5.0
 
 
 class Listener:
@@ -50,13 +56,14 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more and remove the file, unless another host has put its own there."""
-        self.sock.close()
+        # First the file: as long as the socket listens, no other host takes it for stale.
         file, self._file = self._file, None
         if file is not None:
             path, made = file
             with contextlib.suppress(OSError):
                 if os.path.samestat(path.stat(), made):
                     path.unlink()
+        self.sock.close()
 
 
 def describe(address: Address) -> str:
@@ -140,8 +147,15 @@ def _listen_unix(path: str) -> socket.socket:
         raise ConfigurationError(
             f"{path!r} is not an address that a host can listen on here; use a (host, port) pair"
         )
-    if not _is_abstract(path):
+    if _is_abstract(path):
+        return _bind_unix(path)
+    # Another host must not see this socket before it listens, nor find the same stale one.
+    with _alone_in(Path(path).parent):
         _clear_stale(path)
+        return _bind_unix(path)
+
+
+def _bind_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     # The file must never be there with another mode, not even for a moment. The mask is the whole
     # process's, which at this point of a host's life has nothing else to create.
@@ -155,6 +169,40 @@ def _listen_unix(path: str) -> socket.socket:
     finally:
         os.umask(mask)
     return sock
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Be the only host that starts in a folder, by a lock on the folder itself: no file is left.
+
+    Where folders cannot be locked, as on some file systems, and where somebody who is no host
+    keeps the lock, go on without it.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        deadline = time.monotonic() + FOLDER_WAIT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
+            except OSError:
+                break
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            # Closing is not enough if this process was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def _clear_stale(path: str) -> None:

@@ -10,13 +10,16 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import aiomanager
-from aiomanager import ConfigurationError, QueueManager
+from aiomanager import ConfigurationError, QueueManager, _listening
+from aiomanager._server import QueueServer
 from tests.hosts import KEY, dial, script, serving, stock_queue
 from tests.waiting import wait_until_sync
 
@@ -156,6 +159,45 @@ def test_a_stale_socket_is_replaced(socket_path: str):
     assert Path(socket_path).exists()
     with serving(socket_path):
         assert stock_queue(socket_path).empty()
+
+
+def test_hosts_that_start_at_once_on_a_stale_socket(socket_path: str):
+    """One of them gets it, and the others hear why they do not; round after round."""
+    together = threading.Barrier(4)
+
+    def start(_number: int) -> QueueServer | str:
+        manager = QueueManager(socket_path, KEY)
+        together.wait()
+        try:
+            return manager.get_server()
+        except ConfigurationError as exc:
+            return str(exc)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(25):
+            with socket.socket(socket.AF_UNIX) as killed:
+                killed.bind(socket_path)
+            outcomes = list(pool.map(start, range(4)))
+            refusals = [outcome for outcome in outcomes if isinstance(outcome, str)]
+            (server,) = (outcome for outcome in outcomes if not isinstance(outcome, str))
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(socket_path)
+            server.close()
+            assert len(refusals) == 3
+            assert all("a live host listens" in refusal for refusal in refusals)
+
+
+def test_a_folder_that_somebody_keeps_locked(socket_path: str, monkeypatch: pytest.MonkeyPatch):
+    """A host waits for others that start, not for ever for a program that is none."""
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(_listening, "FOLDER_WAIT", 0.1)
+    folder = os.open(Path(socket_path).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with serving(socket_path):
+            assert stock_queue(socket_path).empty()
+    finally:
+        os.close(folder)
 
 
 def test_a_live_host_is_left_alone(socket_path: str):
