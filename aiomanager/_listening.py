@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def _bind_unix(path: str) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path) -> Generator[None]:
     """Be the only host that starts in a folder, by a lock on the folder itself: no file is left.
 
     Where folders cannot be locked, as on some file systems, and where somebody who is no host
