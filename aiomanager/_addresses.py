@@ -34,7 +34,12 @@ class Address:
         if self.kind == "tcp":
             host, port = self.value
             return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-        return f"{self.kind}://{self.value}"
+        return f"{self.kind}://{quoted(self.value)}"
+
+
+def quoted(path: str) -> str:
+    """A path as a URL has it: `parse` reads %25 as a percent sign."""
+    return path.replace("%", "%25")
 
 
 def parse(address: AddressLike, *, listening: bool = False) -> Address:
@@ -66,9 +71,13 @@ def _parse_text(address: str, listening: bool) -> Address:
     if scheme == "tcp":
         try:
             parts = urlsplit(address)
-            host, port = parts.hostname, parts.port
+            host = parts.hostname
         except ValueError as exc:
             raise _unknown(address) from exc
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
         if parts.username or parts.path not in ("", "/") or parts.query:
             raise _unknown(address)
         return _tcp(host, port, address, listening)

@@ -69,7 +69,7 @@ class Listener:
 def describe(address: Address) -> str:
     """The address as a URL, for messages and command lines."""
     if isinstance(address, str):
-        return f"unix://{address}"
+        return f"unix://{address.replace('%', '%25')}"
     host, port = address[:2]
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
@@ -135,7 +135,11 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         hint = ""
         if exc.errno == errno.EADDRINUSE:
             hint = "; another program listens there, so stop it or choose another port (0: any)"
-        raise ConfigurationError(f"cannot listen on {describe((host, port))}: {exc}{hint}") from exc
+        # What `create_server` adds to the reason is the address once more.
+        reason = str(exc) if exc.errno is None or exc.errno < 0 else os.strerror(exc.errno)
+        raise ConfigurationError(
+            f"cannot listen on {describe((host, port))}: {reason}{hint}"
+        ) from exc
 
 
 def _is_abstract(path: str) -> bool:

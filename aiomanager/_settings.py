@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from multiprocessing.managers import BaseManager
 from typing import Any
 
 from ._errors import ConfigurationError
@@ -70,6 +72,12 @@ def check_queues(queues: Mapping[Any, Any]) -> dict[str, int]:
             raise ConfigurationError(
                 f"{name!r} cannot name a queue: clients call it as a method, so it must be an "
                 "identifier"
+            )
+        # `shutdown` is an attribute of each started manager, not of the class.
+        if keyword.iskeyword(name) or hasattr(BaseManager, name) or name == "shutdown":
+            raise ConfigurationError(
+                f"{name!r} cannot name a queue: a client of the standard library, which calls it "
+                "as a method of its manager, has another use for that name"
             )
         if isinstance(maxsize, bool) or not isinstance(maxsize, int):
             raise ConfigurationError(f"the maxsize of {name!r} is {maxsize!r}; give an int")

@@ -328,6 +328,8 @@ def test_binding_to_other_machines_warns(caplog: pytest.LogCaptureFixture):
         ({"authkey": b""}, "authkey is empty; make a key with: aiomanager keygen"),
         ({"authkey": 17}, "authkey is int; give bytes or str"),
         ({"queues": {"two words": 0}}, "'two words' cannot name a queue"),
+        ({"queues": {"shutdown": 0}}, "'shutdown' cannot name a queue.*another use"),
+        ({"queues": {"class": 0}}, "'class' cannot name a queue.*another use"),
         ({"queues": {7: 0}}, "7 cannot name a queue"),
         ({"queues": {"jobs": None}}, "the maxsize of 'jobs' is None; give an int"),
         ({"queues": {"environment": 0}}, "'environment' is registered already"),
