@@ -10,11 +10,12 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import anyio
 import pytest
@@ -39,13 +40,15 @@ class Shell:
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str | bytes) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str | bytes, out: int | IO[bytes] = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         """Start a command, with pipes to it and from it."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith("AIOMANAGER_A")}
         return subprocess.Popen(
             [sys.executable, "-m", "aiomanager", *arguments],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=out,
             stderr=subprocess.PIPE,
             cwd=self.folder,
             env=environ | ROOT | self.environ,
@@ -486,6 +489,49 @@ def test_serve_says_what_clients_need(alone):
         assert host.wait(TIMEOUT) == 0
 
 
+def test_served_address_is_good_in_every_folder(tmp_path, scratch):
+    """Whatever the path was where the host was started, and whatever is in it."""
+    folder = tempfile.mkdtemp(dir=scratch)
+    host_shell, alone = Shell(Path(folder)), Shell(tmp_path)
+    name = "50%41 ä.sock"
+    with host_shell.start("serve", name, "--json", "-q", "jobs") as host:
+        described = json.loads(first_line(host))
+        alone.environ["AIOMANAGER_AUTHKEY"] = described["authkey"]
+        alone.environ["AIOMANAGER_ADDRESS"] = described["address"]
+        assert (Path(folder) / name).is_socket()
+        alone.put("jobs", "an item")
+        assert alone.items("jobs") == ["an item"]
+        stop(host, signal.SIGTERM)
+    Path(folder).rmdir()
+
+
+def test_serve_goes_on_where_nobody_reads_what_it_says(alone, socket_path):
+    """A full disk under its log is no reason to end."""
+    alone.environ |= {"AIOMANAGER_AUTHKEY": KEY, "AIOMANAGER_ADDRESS": socket_path}
+    with Path("/dev/full").open("wb") as full, alone.start("serve", "-q", "jobs", out=full) as host:
+        alone.run("put", "jobs", "an item", "--wait", str(TIMEOUT))
+        assert alone.items("jobs") == ["an item"]
+        assert "No space left" in stop(host, signal.SIGTERM).err
+
+
+@pytest.mark.parametrize("command", ["keygen", "stats"])
+@pytest.mark.parametrize("out", ["full", "closed"])
+def test_output_that_goes_nowhere_is_an_error(shell, command, out):
+    """A key that nobody has seen is worse than none."""
+    redirection = {"full": ">/dev/full", "closed": ">&-"}[out]
+    result = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m aiomanager {command} {redirection}', sys.executable],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | ROOT | shell.environ,
+        timeout=TIMEOUT,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_serve_takes_the_key_from_a_file(alone, tmp_path):
     """Which keygen has written, for its owner alone, and does not write again."""
     key = str(tmp_path / "key")
@@ -584,6 +630,16 @@ def test_unregistered_queue_is_a_clear_error(shell, command):
     assert error.count("\n") == 1
 
 
+def test_unregistered_dead_letter_queue_is_found_before_a_failure(shell):
+    """Not when the first item has failed."""
+    shell.put("jobs", "an item")
+    error = shell.call("consume", "jobs", "--exec", "false", "--dead-letter", "nope", code=1).err
+    assert "'nope'" in error
+    assert shell.items("jobs") == ["an item"]
+    error = shell.call("consume", "jobs", "--exec", "false", "--dead-letter", "jobs", code=1).err
+    assert "--dead-letter is the queue itself" in error
+
+
 def test_wrong_key_is_a_clear_error(shell):
     """And says how to give the right one on a command line."""
     wrong = Shell(shell.folder, shell.environ | {"AIOMANAGER_AUTHKEY": "wrong"})
@@ -623,6 +679,21 @@ MISTAKES = {
     "no size": (["serve", "-q", "jobs=many"], 2, "jobs=1000"),
     "no name": (["serve", "-q", "my-jobs"], 1, "identifier"),
     "nothing to listen on": (["serve", "memory://", "-q", "jobs"], 1, "inside one process"),
+    "a queue twice": (["serve", "-q", "jobs=1", "-q", "jobs=2"], 2, "'jobs' is there twice"),
+    "no time at all": (["serve", "-q", "jobs", "--lease-timeout", "0"], 1, "--lease-timeout is 0"),
+    "no port": (["serve", "localhost:http", "-q", "jobs"], 1, "the number of a port"),
+    "too high a port": (["stats", "-a", "localhost:70000"], 1, "has no port from 1 to 65535"),
+    "an address of Python's": (
+        ["stats", "-a", "tcp://x/y"],
+        1,
+        "host:port, a path, tcp://host:port, or unix:///path",
+    ),
+    "an empty key": (["stats", "-a", "x.sock"], 1, "$AIOMANAGER_AUTHKEY is empty"),
+    "two ends for failures": (
+        ["consume", "jobs", "-a", "x.sock", "-x", "cat", "-k", "--dead-letter", "failed"],
+        2,
+        "exclude",
+    ),
     "nothing to shut down": (["shutdown", "-a", "x.sock"], 2, "name queues"),
     "no command": (["consume", "jobs", "-a", "x.sock"], 2, "--exec"),
     "half a quotation": (["consume", "jobs", "-a", "x.sock", "-x", "echo '"], 2, "quotation"),
@@ -636,6 +707,8 @@ def test_mistake_is_explained(monkeypatch, arguments, code, message):
     monkeypatch.delenv("AIOMANAGER_ADDRESS", raising=False)
     if "AUTHKEY" not in message:
         monkeypatch.setenv("AIOMANAGER_AUTHKEY", KEY)
+    elif "empty" in message:
+        monkeypatch.setenv("AIOMANAGER_AUTHKEY", "")
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
 

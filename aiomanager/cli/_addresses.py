@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 from ._running import CommandError
 
@@ -12,6 +14,10 @@ from ._running import CommandError
 ServerAddress = tuple[str, int] | str
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^/:\\]*|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)")
+_SEPARATOR = re.compile(r"[/\\]")
+
+# What a socket's path may have on every system; Linux takes four more.
+_PATH_LIMIT = 103
 
 # Where a host listens on all interfaces: recognised here, never chosen.
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104
@@ -25,7 +31,14 @@ def for_client(text: str) -> str:
             "aiomanager serve"
         )
     match = _HOST_AND_PORT.fullmatch(text)
-    return text if match is None else f"tcp://{match['host'] or '127.0.0.1'}:{match['port']}"
+    if match is not None:
+        return f"tcp://{match['host'] or '127.0.0.1'}:{match['port']}"
+    if ":" in text and not _SEPARATOR.search(text):
+        raise CommandError(
+            f"{text!r} is no address: after the colon comes the number of a port "
+            f"(for a socket of that name: ./{text})"
+        )
+    return text
 
 
 def for_host(text: str) -> ServerAddress:
@@ -50,9 +63,11 @@ def for_host(text: str) -> ServerAddress:
 
 
 def of_server(address: ServerAddress) -> str:
-    """Where a server listens, as a URL."""
+    """Where a server listens, as a URL that is good in every folder."""
     if not isinstance(address, tuple):
-        return f"unix://{address}"
+        absolute = str(Path(address).absolute())
+        fits = len(os.fsencode(absolute)) <= _PATH_LIMIT
+        return f"unix://{quote(absolute if fits else address)}"
     host, port = address
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 

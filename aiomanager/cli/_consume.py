@@ -67,7 +67,7 @@ def consume(
     ] = None,
     keep_going: Annotated[
         bool,
-        typer.Option("--keep-going", "-k", help="Without --dead-letter: drop them, and go on."),
+        typer.Option("--keep-going", "-k", help="Drop them instead, and go on."),
     ] = False,
     drain_timeout: Annotated[
         float,
@@ -94,6 +94,8 @@ def consume(
     [bold]--dead-letter[/bold] queue or [bold]--keep-going[/bold]. Ctrl-C lets running commands
     end; a second one kills them, and their items are handed out again.
     """
+    if keep_going and dead_letter is not None:
+        raise typer.BadParameter("--keep-going and --dead-letter exclude each other")
     form = Form.JSON if as_json else Form.TEXT
     parts = _split(command)
     connection = Connection(address, authkey_file, wait, reconnect, lane)
@@ -106,7 +108,10 @@ def consume(
         failures = _Failures(parts, form, retries, gives_up=keep_going or dead_letter is not None)
         async with connection.open() as manager, _Stopping(commands, drain_timeout) as stopping:
             jobs = manager.queue(queue)
-            await jobs.empty()  # a wrong name shows at once
+            letters = None if dead_letter is None else manager.queue(dead_letter)
+            for each in (jobs, letters):
+                if each is not None:
+                    await each.empty()  # a wrong name shows at once
             with stopping.drained:
                 await aiomanager.consume(
                     jobs,
@@ -114,7 +119,7 @@ def consume(
                     concurrency=concurrency,
                     retries=retries,
                     backoff=backoff,
-                    dead_letter=None if dead_letter is None else manager.queue(dead_letter),
+                    dead_letter=letters,
                     on_error=failures.on_error,
                     sentinel=NO_SENTINEL if no_sentinel else None,
                     drain_timeout=drain_timeout,

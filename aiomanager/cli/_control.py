@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from . import _standard
 from ._options import (
     AddressOption,
     AuthkeyFileOption,
@@ -71,10 +72,11 @@ def keygen(
     It has 256 random bits, as text that fits into $AIOMANAGER_AUTHKEY.
     """
     key = secrets.token_urlsafe(32)
-    if path is None:
-        typer.echo(key)
-        return
     try:
+        if path is None:
+            _standard.require_output()
+            typer.echo(key)
+            return
         path.touch(mode=0o600, exist_ok=False)
         path.write_text(f"{key}\n", encoding="ascii")
     except FileExistsError:

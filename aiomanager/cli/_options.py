@@ -113,7 +113,10 @@ class Connection:
 def read_authkey(path: Path | None) -> str | bytes | None:
     """The key from the file, else from the environment, else None."""
     if path is None:
-        return os.environ.get(AUTHKEY_VARIABLE)
+        given = os.environ.get(AUTHKEY_VARIABLE)
+        if given == "":
+            raise CommandError(f"${AUTHKEY_VARIABLE} is empty; make a key with: aiomanager keygen")
+        return given
     try:
         key = path.read_bytes().strip()
     except OSError as exc:

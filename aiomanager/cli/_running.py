@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -25,7 +26,11 @@ _OPTIONS = {
     "connect(..., wait=10)": "--wait 10",
     "authkey= or": "--authkey-file or",
     "allow_short_key=True": "--allow-short-key",
+    "a (host, port) pair, a socket path": "host:port, a path",
+    "unix:///path, memory:// or memory://name": "or unix:///path",
 }
+# A message that begins with an argument which is an option here, too.
+_ARGUMENT = re.compile(r"^(dead_letter|handshake_timeout|lease_timeout)\b")
 
 
 class CommandError(Exception):
@@ -93,7 +98,7 @@ def one_line(error: BaseException) -> str:
 def _translated(message: str) -> str:
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
-    return message
+    return _ARGUMENT.sub(lambda match: f"--{match[0].replace('_', '-')}", message)
 
 
 def _joined(error: BaseException) -> str:

@@ -15,9 +15,10 @@ import typer
 
 from aiomanager import AioManagerError, QueueManager
 
+from . import _standard
 from ._addresses import ServerAddress, for_host, from_elsewhere, of_server
 from ._options import ADDRESS_VARIABLE, AUTHKEY_VARIABLE, read_authkey
-from ._running import CommandError, complain, one_line, show_warnings
+from ._running import CommandError, complain, one_line, show_warnings, warn
 
 
 def serve(
@@ -80,7 +81,7 @@ def serve(
     an argument, where every user of the machine would see it.
     """
     show_warnings()
-    sizes = dict(_name_and_size(queue) for queue in queues)
+    sizes = _sizes(queues)
     try:
         authkey = read_authkey(authkey_file)
         made = secrets.token_urlsafe(32) if authkey is None else None
@@ -109,10 +110,25 @@ def serve(
             "queues": sizes,
             "pid": os.getpid(),
         }
-        typer.echo(json.dumps(description | ({"authkey": made} if made else {})))
+        lines = json.dumps(description | ({"authkey": made} if made else {}))
     else:
-        typer.echo("\n".join(_description(listening, sizes, made, authkey_file)))
+        lines = "\n".join(_description(listening, sizes, made, authkey_file))
+    try:
+        typer.echo(lines)
+    except OSError as exc:
+        warn(f"cannot say what clients need: {exc}")  # clients may know
+        _standard.discard_output()
     server.serve_forever()
+
+
+def _sizes(queues: list[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for queue in queues:
+        name, size = _name_and_size(queue)
+        if name in sizes:
+            raise typer.BadParameter(f"{name!r} is there twice", param_hint="--queue")
+        sizes[name] = size
+    return sizes
 
 
 def _name_and_size(text: str) -> tuple[str, int]:

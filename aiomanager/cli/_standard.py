@@ -43,8 +43,7 @@ async def write(data: bytes) -> None:
     Raises `BrokenPipeError` where nobody reads any more, and other `OSError`s. Cancelled, it may
     have written a part.
     """
-    if not is_open(OUTPUT):
-        raise OSError(errno.EBADF, "standard output is closed")
+    require_output()
     view = memoryview(data)
     if sys.platform == "win32" or _is_file(OUTPUT):
         while view:
@@ -66,6 +65,12 @@ async def reader_gone() -> None:
         await anyio.wait_readable(OUTPUT)
         return
     await anyio.sleep_forever()
+
+
+def require_output() -> None:
+    """Raise `OSError` where there is no standard output, which `print` takes in silence."""
+    if not is_open(OUTPUT):
+        raise OSError(errno.EBADF, "standard output is closed")
 
 
 def is_open(descriptor: int) -> bool:

@@ -40,6 +40,7 @@ _UNLIMITED = 1000
 def shown(*, as_json: bool, live: bool) -> Generator[Callable[[Counts], None], None, None]:
     """A function that shows what was counted; `live`, in the place of what it showed before,
     where standard output can do that."""
+    _standard.require_output()
     terminal = _standard.is_terminal(_standard.OUTPUT)
     console = Console(highlight=False, width=None if terminal else _UNLIMITED)
     if as_json:
