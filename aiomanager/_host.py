@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
+from ._addresses import parse
 from ._ending import EarlyStop, stop_with_parent, stopped_by_signals
 from ._errors import AioManagerError, ConfigurationError
 from ._faces import STOCK_METHODS
@@ -98,7 +99,8 @@ class QueueManager(managers.BaseManager):
     Other objects can be registered beside the queues with `register`.
 
     Args:
-        address: a `(host, port)` pair, the path of a unix socket, or None for a private one.
+        address: a `(host, port)` pair, the path of a unix socket, `tcp://host:port` (port 0: any
+            that is free), `unix:///path`, or None for a private socket.
         authkey: bytes or str; left out, `$AIOMANAGER_AUTHKEY`, else this process's own key.
         queues: the name of each queue and its maxsize, 0 for unbounded.
         lease_timeout: seconds after which an item that a live client of ours has received and not
@@ -165,7 +167,7 @@ class QueueManager(managers.BaseManager):
             **({} if message_limit is None else {"message_limit": message_limit}),
         )
         super().__init__(
-            os.fspath(address) if isinstance(address, os.PathLike) else address,
+            _without_scheme(address),
             key,
             ctx=multiprocessing.get_context(ctx) if isinstance(ctx, str) else ctx,
             shutdown_timeout=shutdown_timeout,
@@ -277,6 +279,18 @@ class QueueManager(managers.BaseManager):
             stop_with_parent(server.reactor, server.stop)
             stop.attach(server.stop)
             server.serve_forever()
+
+
+def _without_scheme(address: Address | os.PathLike[str] | None) -> Any:
+    """What `BaseManager` takes."""
+    if isinstance(address, os.PathLike):
+        return os.fspath(address)
+    if not isinstance(address, str) or "://" not in address:
+        return address
+    where = parse(address, listening=True)
+    if where.kind == "memory":
+        raise ConfigurationError(f"a host cannot listen on {where}, which is inside one process")
+    return where.value
 
 
 def _warn_if_exposed(address: Any) -> None:

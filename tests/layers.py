@@ -16,6 +16,7 @@ PACKAGE = "aiomanager"
 # Runs in the host process, or on both sides.
 HOST = (
     "_errors",
+    "_addresses",
     "_frames",
     "_wire",
     "_keys",
@@ -43,7 +44,6 @@ LANES = (
     "_tasks",
     "_waits",
     "_afterwards",
-    "_addresses",
     "_replies",
     "_links",
     "_threads",
