@@ -12,7 +12,7 @@ from ._afterwards import on_behalf_of_nobody
 from ._links import Conversation
 from ._locks import ANSWER_TIMEOUT, AsyncLock, Hold, current_owner, release_all, releasing_all
 from ._references import Reference
-from ._tasks import finish
+from ._slots import finish
 
 
 class AsyncCondition(AsyncLock):

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ._ahead import Ahead
 from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
-from ._tasks import Slot
+from ._slots import Slot
 from .engines.base import Action, Received
 
 T = TypeVar("T")

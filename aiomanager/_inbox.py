@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import anyio
 
+from ._batches import Batcher
 from ._errors import ConnectionLostError
-from ._tasks import Batcher, Slot, attempt, begin, call_soon
+from ._slots import Slot, attempt, begin
+from ._tasks import call_soon
 from .engines.base import QueueEngine, Received, Settlement
 
 # How many items one call to the host asks for at most.

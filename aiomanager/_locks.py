@@ -22,7 +22,8 @@ from ._afterwards import afterwards, on_behalf_of_nobody
 from ._links import Conversation
 from ._objects import AsyncProxy
 from ._references import Reference
-from ._tasks import finish, on_task_end
+from ._slots import finish
+from ._tasks import on_task_end
 from ._threads import ThreadLink
 from ._waits import Waits
 

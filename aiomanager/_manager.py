@@ -21,8 +21,9 @@ from ._proxy import create
 from ._queue import AsyncQueue
 from ._references import home_of
 from ._session import Session
+from ._slots import finish
 from ._streams import StreamLane
-from ._tasks import finish, spawn
+from ._tasks import spawn
 from ._threads import ThreadLane
 from ._wire import MESSAGE_LIMIT
 from .engines.base import QueueEngine

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from ._afterwards import on_behalf_of_nobody
 from ._errors import ConfigurationError
 from ._references import NotExposedError, Reference
-from ._tasks import finish
+from ._slots import finish
 from ._waits import Waits
 
 T = TypeVar("T")

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import anyio
 
+from ._batches import Batcher
 from ._errors import QueueFull
-from ._tasks import Batcher, Slot, filled, spawn
+from ._slots import Slot, filled
+from ._tasks import spawn
 from .engines.base import BATCH_BYTES, QueueEngine
 
 # What one batch holds at most, beside its bytes: a caller waits for the whole batch that its item

@@ -10,12 +10,14 @@ from weakref import WeakValueDictionary
 import anyio
 
 from ._ahead import PREFETCH
+from ._batches import Batcher
 from ._delivery import Deliveries, Delivery, Items
 from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
 from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
-from ._tasks import Batcher, Slot, begin, current_task_id, finish
+from ._slots import Slot, begin, finish
+from ._tasks import current_task_id
 from .engines.base import Action, QueueEngine, Received, Settlement
 
 T = TypeVar("T")
@@ -179,7 +181,8 @@ class AsyncQueue(Generic[T]):
                 if not items:
                     raise
                 break
-            await received.until_counted()
+            if received.counted is not None:  # seldom; and there is one of these for each item
+                await received.until_counted()
         return items
 
     # -- working ------------------------------------------------------------------------------

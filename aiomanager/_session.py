@@ -23,7 +23,8 @@ import anyio
 
 from ._errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
 from ._links import Link
-from ._tasks import Slot, spawn
+from ._slots import Slot
+from ._tasks import spawn
 from ._wire import Buffer, dump, load
 
 logger = logging.getLogger("aiomanager")

@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from ._tasks import Slot, spawn
+from ._slots import Slot
+from ._tasks import spawn
 
 T = TypeVar("T")
 

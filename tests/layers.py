@@ -42,6 +42,8 @@ HOST = (
 # Talks to a host.
 LANES = (
     "_tasks",
+    "_slots",
+    "_batches",
     "_waits",
     "_afterwards",
     "_replies",
@@ -67,7 +69,7 @@ ORDER = HOST + LANES + CONTRACT + ENGINES + QUEUE + BESIDE + FRONT + OUTSIDE
 # Who may import what is not in the standard library.
 THIRD_PARTY = {
     "anyio": ORDER[len(HOST) :],
-    "trio": ("_tasks",),
+    "trio": ("_tasks", "_slots"),
     "sniffio": ("_tasks",),
     "coredis": ("engines.redis",),
     "fastapi": ("web",),

@@ -10,7 +10,7 @@ import anyio
 
 from .._errors import ConfigurationError
 from .._references import decode_item
-from .._tasks import Slot
+from .._slots import Slot
 
 Data = bytes | bytearray | memoryview
 Action = Literal["ack", "take", "nack", "return"]

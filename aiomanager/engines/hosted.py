@@ -8,7 +8,7 @@ from typing import Any
 
 from .._errors import ConfigurationError
 from .._session import Session
-from .._tasks import Slot
+from .._slots import Slot
 from .._wire import MESSAGE_LIMIT, bulky
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, count_done
 

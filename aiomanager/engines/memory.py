@@ -11,7 +11,8 @@ import anyio
 
 from .._errors import ConfigurationError, ConnectionLostError
 from .._hosted import HostedQueue
-from .._tasks import Slot, filled, spawn
+from .._slots import Slot, filled
+from .._tasks import spawn
 from .base import QueueEngine, Received, Settlement, count_done
 
 

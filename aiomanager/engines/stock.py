@@ -19,11 +19,13 @@ from typing import Any, Literal
 
 import anyio
 
+from .._batches import Batcher
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
 from .._frames import Frame, encode
 from .._links import Conversation, LinkPool
 from .._replies import Expression, load_reply
-from .._tasks import Batcher, Slot, begin, filled, spawn
+from .._slots import Slot, begin, filled
+from .._tasks import spawn
 from .._wire import Buffer, dump
 from .base import QueueEngine, Received, Settlement
 

@@ -192,10 +192,10 @@ async def test_settling_that_gives_up(place: Place, impatience: Impatience):
                 await queue.get(timeout=5)
                 group.start_soon(impatience.begin, queue.task_done)
             for _ in range(20):
-                delivery = await queue.receive_delivery()
+                [delivery] = await queue.get_deliveries(1)
                 group.start_soon(impatience.begin, delivery.ack)
             for _ in range(20):
-                delivery = await queue.receive_delivery()
+                [delivery] = await queue.get_deliveries(1)
                 nacked.add(delivery.item)
                 # By and by, so that none of them comes twice here.
                 group.start_soon(impatience.begin, partial(delivery.nack, delay=0.5))
@@ -232,7 +232,7 @@ async def test_a_task_that_is_cancelled_again_and_again(place: Place, impatience
 
         async def step() -> None:
             with anyio.move_on_after(patience()):
-                async with await queue.receive_delivery() as delivery:
+                async with (await queue.get_deliveries(1))[0] as delivery:
                     await anyio.sleep(patience())
                     if chance.random() < 0.5:
                         await delivery.nack()
