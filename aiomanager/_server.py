@@ -150,6 +150,8 @@ class QueueServer(managers.Server):
             return
         self._stopping = True
         self._stop_listening()
+        for peer in self._client_of:
+            peer.send(dump(("#STOPPING", None, None)))
         for name, hosted in self.queues.items():
             if hosted.unfinished:
                 logger.warning("queue %r ends with %d items unfinished", name, hosted.unfinished)

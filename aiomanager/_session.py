@@ -84,6 +84,7 @@ class Session:
         self._running = False
         self._ever_connected = False
         self._closed = False
+        self._stopped = False  # the host has said that it ends
         self._heard = 0.0  # when the host last said something
         self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
         self._watching = anyio.CancelScope()
@@ -193,8 +194,11 @@ class Session:
                 return
             self._received(kind, value, request_id)
 
-    def _received(self, kind: str, value: Any, request_id: int) -> None:
-        request = self._pending.pop(request_id, None)
+    def _received(self, kind: str, value: Any, request_id: int | None) -> None:
+        if kind == "#STOPPING":
+            self._stopped = True
+            return
+        request = self._pending.pop(request_id or 0, None)
         if request is None:
             return
         if kind == "#RETURN":
@@ -266,6 +270,9 @@ class Session:
             return
         self.link = None
         self._watching.cancel()
+        if self._stopped:
+            self._stopped = False
+            error = ConnectionLostError("the host was shut down", outcome_known=False)
         if not self._closed:
             logger.warning("%s", error)
         now = monotonic()

@@ -40,6 +40,23 @@ def lane(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+async def test_a_host_that_is_shut_down_tells_its_clients(
+    host: RestartableHost, lane: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their logs can tell that from a crash. Another may come in its place, so they wait for it."""
+    async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+        queue = manager.queue("jobs")
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.get)
+            await wait_until(lambda: waiting(queue), description="the get waits at the host")
+            await manager.shutdown()
+            assert host.process is not None
+            host.process.wait(20)
+            host.start()
+            await queue.put("after")
+    assert "the host was shut down" in caplog.text
+
+
 async def test_a_waiting_get_is_served_by_the_restarted_host(
     host: RestartableHost, lane: Any
 ) -> None:
