@@ -8,6 +8,7 @@ the object itself.
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,11 @@ from ._errors import DecodeError, EncodeError
 
 # Protocol 5 is the newest that every supported Python reads.
 PROTOCOL = 5
+
+# Bytes from this size on are put into their pickle by hand: the pickler would make room for half as
+# much again, in memory that is new to the process and takes longer to have than to fill.
+LARGE_BYTES = 64 * 1024
+_BYTES = pickle.PROTO + bytes([PROTOCOL]) + pickle.BINBYTES8
 
 
 class Frame:
@@ -31,6 +37,8 @@ class Frame:
 
 def encode(item: object) -> bytes:
     """Pickle an item; raises `EncodeError` where that cannot be done."""
+    if type(item) is bytes and len(item) >= LARGE_BYTES:
+        return b"".join((_BYTES, struct.pack("<Q", len(item)), item, pickle.STOP))
     try:
         return pickle.dumps(item, PROTOCOL)
     except Exception as exc:

@@ -7,7 +7,7 @@ import pickle
 from typing import Any, Protocol
 
 from ._errors import DecodeError, QueueShutDown, RemoteError
-from ._wire import Buffer
+from ._wire import BULK_SIZE, Buffer
 
 
 class Expression:
@@ -33,6 +33,30 @@ class Proxies(Protocol):
         """A value holds a proxy; the host counts no reference for it yet."""
 
 
+class _File:
+    """The file that an unpickler wants, over a buffer that is not copied for it."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._left = memoryview(data)
+
+    def read(self, size: int = -1) -> bytes:
+        size = len(self._left) if size < 0 else size
+        data, self._left = self._left[:size], self._left[size:]
+        return bytes(data)
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+    def readline(self) -> bytes:
+        line = bytearray()
+        while not line.endswith(b"\n") and (byte := self.read(1)):
+            line += byte
+        return bytes(line)
+
+
 class ReplyUnpickler(pickle.Unpickler):
     """Knows `queue.ShutDown` also in a Python that does not have it yet, and proxies.
 
@@ -41,7 +65,7 @@ class ReplyUnpickler(pickle.Unpickler):
     """
 
     def __init__(self, data: Buffer, proxies: Proxies | None = None) -> None:
-        super().__init__(io.BytesIO(data))
+        super().__init__(io.BytesIO(data) if len(data) < BULK_SIZE else _File(data))
         self._proxies = proxies
 
     def find_class(self, module: str, name: str) -> Any:
