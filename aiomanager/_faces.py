@@ -19,7 +19,7 @@ from ._backlog import Data
 from ._errors import QueueShutDown
 from ._hosted import HostedQueue
 from ._splice import returned_item
-from ._wire import Buffer, bulky, dump
+from ._wire import BULK_SIZE, Buffer, bulky, dump
 
 Answer = tuple[str, Any]  # the kind and the value of a reply in the manager protocol
 Send = Callable[[Answer], bool]
@@ -180,6 +180,10 @@ def _seconds(block: bool, timeout: float | None) -> float | None:
     return timeout
 
 
+def _is_small(delivery: tuple[int, int, Data]) -> bool:
+    return type(delivery[2]) is bytes and len(delivery[2]) < BULK_SIZE
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """A request of a client of ours that is to be answered."""
@@ -194,7 +198,7 @@ class _Call:
         return self.send(("#RETURN", answer))
 
     def deliver(self, answer: Any) -> bool:
-        if isinstance(answer, list):
+        if isinstance(answer, list) and not all(map(_is_small, answer)):
             answer = [(i, attempt, bulky(data)) for i, attempt, data in answer]
         return self.reply(answer)
 

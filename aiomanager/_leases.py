@@ -56,9 +56,9 @@ class Leases:
     def end(self, owner: Hashable, delivery_id: int) -> Item | None:
         """End a lease and return its item; None where it is not the owner's any more."""
         owned = self._owned.get(owner)
-        if owned is None or delivery_id not in owned:
+        item = owned.pop(delivery_id, None) if owned else None
+        if item is None:
             return None
-        item = owned.pop(delivery_id)
         if not owned:
             del self._owned[owner]
         self._count -= 1
