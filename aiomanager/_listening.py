@@ -26,6 +26,10 @@ BACKLOG = 1024
 # for the second in which it tries a socket that does not answer.
 FOLDER_WAIT = 5.0
 
+# What a unix socket may hold on its way, where the system lets it. With what the system gives it by
+# itself a large message takes many turns of both sides. TCP finds its own measure.
+UNIX_BUFFER = 512 * 1024
+
 
 class Listener:
     """A socket that listens, and its file where it has one.
@@ -75,12 +79,14 @@ def describe(address: Address) -> str:
 
 
 def configure(sock: socket.socket, dead_after: float) -> None:
-    """Make a TCP connection answer at once, and find out when its peer is gone without a word.
+    """Make a TCP connection answer at once, and find out when its peer is gone without a word;
+    make a unix socket wider.
 
     Args:
         dead_after: seconds without a sign of life.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        widen(sock)
         return
     # The first probe after two fifths of the time, then three; and as long for what was sent and
     # not acknowledged. Not every platform has every option.
@@ -97,6 +103,12 @@ def configure(sock: socket.socket, dead_after: float) -> None:
         if hasattr(socket, name):
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, getattr(socket, name), value)
+
+
+def widen(sock: socket.socket) -> None:
+    """Let a unix socket take larger messages at once."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER)
 
 
 def raise_descriptor_limit() -> None:

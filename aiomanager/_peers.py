@@ -8,25 +8,22 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 
 from ._errors import AuthenticationError
 from ._reactor import Reactor
 from ._wire import (
     HANDSHAKE_LIMIT,
+    TURN_SIZE,
     Buffer,
     MessageReader,
     MessageTooLarge,
+    one_write,
     pack,
     server_handshake,
 )
 
-# A message that is larger than what the socket holds is read as it comes, but after this much it is
-# another peer's turn.
-READ_PER_TURN = 2 * 1024**2
 # A peer that lets this much pile up unread is not read from until it has taken it.
 OUTBOX_LIMIT = 4 * 1024**2
-PARTS_PER_WRITE = 64  # well below the smallest IOV_MAX
 # Seconds from which on a peer that is alive counts as having read a large message that is out of
 # this process: something as large must not be kept for as long as the peer is busy with it.
 READ_WITHIN = 5.0
@@ -196,7 +193,7 @@ class Peer:
             self._write()
         if self.closed or not events & selectors.EVENT_READ:
             return
-        left = READ_PER_TURN
+        left = TURN_SIZE
         while left > 0 and (count := self._read()):
             left -= count
             self._take_in()
@@ -257,14 +254,13 @@ class Peer:
         self.close()
 
     def _write(self) -> bool:
-        """Send what the socket takes at once; False where the peer is gone."""
+        """Send what the socket takes in one turn; False where the peer is gone."""
+        left = TURN_SIZE
         try:
-            while self._outbox:
+            while left > 0 and self._outbox:
                 offered, sent = self._send_some()
                 self._forget(sent)
-                if sent < offered:
-                    # It is full. A peer that reads all the while would never let this end.
-                    break
+                left = left - sent if sent == offered else 0  # it is full
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
@@ -275,10 +271,10 @@ class Peer:
 
     def _send_some(self) -> tuple[int, int]:
         """How many bytes the socket was offered, and how many it has taken."""
+        parts, size = one_write(self._outbox)
         if not hasattr(self._sock, "sendmsg"):  # as on Windows
-            return len(self._outbox[0]), self._sock.send(self._outbox[0])
-        parts = list(islice(self._outbox, PARTS_PER_WRITE))
-        return sum(map(len, parts)), self._sock.sendmsg(parts)
+            return len(parts[0]), self._sock.send(parts[0])
+        return size, self._sock.sendmsg(parts)
 
     def _forget(self, count: int) -> None:
         self._unsent -= count

@@ -22,8 +22,17 @@ import anyio
 from ._addresses import Address
 from ._errors import AuthenticationError, ConnectionLostError
 from ._links import Conversation, Link, in_time, introduce, lost, refused, unreachable
+from ._listening import widen
 from ._tasks import call_when_readable
-from ._wire import Buffer, MessageReader, client_handshake, pack
+from ._wire import (
+    TURN_SIZE,
+    Buffer,
+    MessageReader,
+    client_handshake,
+    one_write,
+    pack,
+    unsent,
+)
 
 T = TypeVar("T")
 
@@ -55,29 +64,27 @@ class StreamLink(Link):
 
     def send_now(self, prepared: list[Buffer]) -> list[Buffer]:
         try:
-            while prepared:
+            if len(prepared) == 1 and len(prepared[0]) < TURN_SIZE:
                 sent = self._socket.send(prepared[0])
-                if sent < len(prepared[0]):
-                    prepared[0] = memoryview(prepared[0])[sent:]
-                else:
-                    del prepared[0]
+            else:
+                sent = self._send_some(prepared)
         except BlockingIOError:
-            pass
+            return prepared
         except OSError as exc:
             raise lost(self._address, exc) from exc
-        return prepared
+        return unsent(prepared, sent)
+
+    def _send_some(self, prepared: list[Buffer]) -> int:
+        parts, _ = one_write(prepared)
+        if not hasattr(self._socket, "sendmsg"):  # as on Windows
+            return self._socket.send(parts[0])
+        return self._socket.sendmsg(parts)
 
     async def send_rest(self, rest: Sequence[Buffer]) -> None:
-        for part in rest:
-            view = memoryview(part)
-            while view:
-                await in_time(anyio.wait_writable(self._socket), None, self._address)
-                try:
-                    view = view[self._socket.send(view) :]
-                except BlockingIOError:
-                    pass
-                except OSError as exc:
-                    raise lost(self._address, exc) from exc
+        left = list(rest)
+        while left:
+            await in_time(anyio.wait_writable(self._socket), None, self._address)
+            left = self.send_now(left)
 
     def listen(
         self,
@@ -96,13 +103,18 @@ class StreamLink(Link):
         self._stop_listening = call_when_readable(self._socket, readable)
 
     def _read(self) -> list[Buffer]:
-        """One read, so that a host that always has more to say leaves others a turn."""
+        """What has come, but no more than some, so that a host that always has more to say leaves
+        others a turn."""
         messages: list[Buffer] = []
+        left = TURN_SIZE
         try:
-            if not self._reader.read(self._socket):
-                raise EOFError
-            while (message := self._reader.next()) is not None:
-                messages.append(message)
+            while not messages and left > 0:
+                count = self._reader.read(self._socket)
+                if not count:
+                    raise EOFError
+                left -= count
+                while (message := self._reader.next()) is not None:
+                    messages.append(message)
         except BlockingIOError:
             pass
         except (OSError, EOFError) as exc:
@@ -186,7 +198,9 @@ async def connect(address: Address) -> socket.socket:
     """Connect a socket that does not block; TCP without Nagle's delay, which costs 40 ms for a
     message in two writes."""
     if address.kind == "unix":
-        return await _connect(socket.AF_UNIX, address.value)
+        sock = await _connect(socket.AF_UNIX, address.value)
+        widen(sock)
+        return sock
     host, port = address.value
     error: OSError | None = None
     for family, _, _, _, where in await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM):

@@ -29,6 +29,7 @@ import anyio.to_thread
 from ._addresses import Address
 from ._errors import ConnectionLostError
 from ._links import Conversation, Link, introduce, lost, refused, run_now, unreachable
+from ._listening import widen
 from ._tasks import spawn
 from ._wire import Buffer, MessageReader, client_handshake, pack
 
@@ -59,6 +60,7 @@ class BlockingSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         else:
             self._socket = socket.socket(socket.AF_UNIX)
+            widen(self._socket)
             self._socket.settimeout(timeout)
             try:
                 self._socket.connect(address.value)

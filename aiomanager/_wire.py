@@ -15,12 +15,15 @@ beside its pickle, so that nobody copies an item's bytes in order to frame or to
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import mmap
 import os
 import pickle
 import struct
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from ._errors import AuthenticationError, ConnectionLostError
@@ -40,9 +43,16 @@ BULK_SIZE = 64 * 1024
 # What one read of small messages may bring. The memory for it is allocated each time, which for
 # more than this costs several times as much as the read itself.
 READ_SIZE = 64 * 1024
+# A message that is larger than what the socket holds is written while the other side reads it, and
+# read while it writes; after so many bytes it is others' turn.
+TURN_SIZE = 2 * 1024**2
+PARTS_PER_WRITE = 64  # well below the smallest IOV_MAX
 # Messages from this size on get memory that the system hands out page by page as it is written: one
 # that is announced and never comes costs nothing, and nothing is moved as it grows.
-MAPPED_SIZE = 1024**2
+# Below it memory that was used before is had several times faster.
+MAPPED_SIZE = 4 * 1024**2
+# Memory from this size on is given back to the system by a thread of its own.
+RELEASED_APART = 64 * 1024**2
 
 # A message larger than this is refused by either side; it bounds what one peer can make another
 # allocate. Hosts and clients take a limit of their own, up to this one.
@@ -66,7 +76,30 @@ def pack(parts: Sequence[Buffer]) -> list[Buffer]:
     if size < BULK_SIZE:
         # One write for header and body: two would wait for each other's acknowledgement on TCP.
         return [b"".join((header, *parts))]
+    if len(parts[0]) < BULK_SIZE:
+        return [header + parts[0], *parts[1:]]
     return [header, *parts]
+
+
+def one_write(parts: Iterable[Buffer]) -> tuple[list[memoryview], int]:
+    """As much of a message as one write is given, and how many bytes that is."""
+    chosen: list[memoryview] = []
+    size = 0
+    for part in islice(parts, PARTS_PER_WRITE):
+        chosen.append(memoryview(part)[: TURN_SIZE - size])
+        size += len(chosen[-1])
+        if size == TURN_SIZE:
+            break
+    return chosen, size
+
+
+def unsent(parts: Sequence[Buffer], sent: int) -> list[Buffer]:
+    """What is left of a message of which so many bytes were sent."""
+    for number, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[number + 1 :]]
+        sent -= len(part)
+    return []
 
 
 class MessageTooLarge(ConnectionLostError):
@@ -182,9 +215,19 @@ def _space(size: int) -> bytearray | memoryview:
     # Without these flags it would be shared with processes that are forked, where there are such.
     private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
     try:
-        return memoryview(mmap.mmap(-1, size, **private))
+        return memoryview(_Memory(-1, size, **private))
     except OSError as exc:
         raise MemoryError(f"there is no memory for a message of {size} bytes") from exc
+
+
+class _Memory(mmap.mmap):
+    """Memory of a large message, from the system and back to it."""
+
+    def __del__(self) -> None:
+        # 40 ms and more for each GiB, for which nobody has to wait: `close` lets others run.
+        if len(self) >= RELEASED_APART:
+            with contextlib.suppress(RuntimeError):  # no thread to be had
+                threading.Thread(target=self.close, name="aiomanager-memory", daemon=True).start()
 
 
 # -- requests and replies ---------------------------------------------------------------------
@@ -199,7 +242,7 @@ def dump(message: object) -> list[Buffer]:
         return [body]
     raws = [buffer.raw() for buffer in buffers]
     lengths = struct.pack(f"!{len(raws) + 1}Q", len(body), *map(len, raws))
-    return [_BULK.pack(_BULK_MARK, len(raws)), lengths, body, *raws]
+    return [b"".join((_BULK.pack(_BULK_MARK, len(raws)), lengths, body)), *raws]
 
 
 def split(message: Buffer) -> tuple[Buffer, list[memoryview]]:

@@ -28,6 +28,7 @@ from aiomanager._wire import (
     BULK_SIZE,
     HANDSHAKE_LIMIT,
     MAPPED_SIZE,
+    RELEASED_APART,
     Handshake,
     MessageReader,
     MessageTooLarge,
@@ -39,6 +40,7 @@ from aiomanager._wire import (
     server_handshake,
     split,
 )
+from tests.waiting import wait_until_sync
 
 pytestmark = pytest.mark.every_python
 
@@ -123,6 +125,29 @@ def test_a_message_that_never_comes_takes_no_memory():
     assert reader.next() is None
     assert reader.held == 7
     assert psutil.Process().memory_info().rss - before < 64 * 1024**2
+
+
+def test_the_memory_of_a_message_is_given_back():
+    """By the time that its last user is gone, or soon after."""
+    process = psutil.Process()
+    size = 2 * RELEASED_APART
+    before = process.memory_info().rss
+    reader = MessageReader()
+    reader.feed(struct.pack("!i", size))
+    assert reader.next() is None
+    while (
+        reader.read(Stream(b"x" * MAPPED_SIZE, MAPPED_SIZE)) and (message := reader.next()) is None
+    ):
+        assert reader.midway
+    assert process.memory_info().rss - before >= size
+    assert message is not None
+    part = message[-10:]
+    del message
+    assert part == b"x" * 10
+    del part
+    wait_until_sync(
+        lambda: process.memory_info().rss - before < size // 2, description="it is given back"
+    )
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10), st.data())
