@@ -46,11 +46,12 @@ def repeat(
     tally = Tally(fault=fault, asked=trials, seed=seed)
     began = time.monotonic()
     control = hosting != "ours"
+    at_once = fault.control if control else max(fault.short, fault.at_once)
     while tally.trials < trials and (left := seconds - (time.monotonic() - began)) > 0:
         outcome = carry_out(
             fault,
             nursery,
-            min(fault.control if control else fault.at_once, trials - tally.trials),
+            min(at_once, trials - tally.trials),
             seed + tally.stages,
             hosting=hosting,
             seconds=left,

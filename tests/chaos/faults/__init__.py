@@ -22,7 +22,7 @@ class Fault:
         code: its number, with a letter where one number is several.
         title: what goes wrong, in a few words.
         short, long: how often, in the test suite and in the long run.
-        at_once: how often on one stage in the long run.
+        at_once: how often on one stage in the long run, at least.
         control: how often at a stock host, to see it fail there; 0 where it says nothing.
         patience: seconds that are waited there for what will not happen.
         inject: starts what is to go wrong and lets it, so many times.

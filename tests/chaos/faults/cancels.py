@@ -72,6 +72,7 @@ F9 = Fault(
     short=2000,
     long=100_000,
     at_once=5000,
+    seconds=250.0,
     control=60,
     inject=cancelled_calls,
     queues={QUEUE: 20},

@@ -28,7 +28,7 @@ ORPHAN_SECONDS = 5.0
 
 def killed_hosts(stage: Stage, trials: int) -> None:
     """The host is killed at any instant and started again; its clients go on with the new one."""
-    producers, consumers = _traffic(stage, call_timeout=2.0)
+    producers, consumers = _traffic(stage, call_timeout=2.0, wait=20.0)
     for program in (*producers, *consumers):
         program.until("ready")
     for _ in stage.rounds(trials):
@@ -49,7 +49,7 @@ def killed_hosts(stage: Stage, trials: int) -> None:
 
 def stopped_hosts(stage: Stage, trials: int) -> None:
     """The host is stopped, for less or for more than its clients wait for an answer."""
-    producers, consumers = _traffic(stage, call_timeout=0.4, connect_timeout=0.4)
+    producers, consumers = _traffic(stage, call_timeout=0.4, connect_timeout=0.4, wait=20.0)
     assert stage.host is not None
     for program in (*producers, *consumers):
         program.until("ready")

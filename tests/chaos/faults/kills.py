@@ -34,6 +34,9 @@ def working_consumers(stage: Stage, trials: int) -> None:
     kinds = LEASING if stage.hosting == "ours" else ("stock", "deliveries")
     other = stage.consumer("deliveries" if stage.hosting == "ours" else "stock")
     for count in stage.rounds(trials, AT_ONCE):
+        if stage.hosting == "ours":
+            # What a new victim had from before it would hold, and wait for nothing.
+            stage.until_statistics(lambda counts: not counts["unfinished"], "all is done")
         victims = [
             stage.consumer(stage.rng.choice(kinds), hold=True, concurrency=1) for _ in range(count)
         ]

@@ -33,6 +33,9 @@ def stopped_consumers(stage: Stage, trials: int) -> None:
             victim.resume()
         for program in (*victims, *others):
             program.until("processed")
+        if stage.hosting == "ours":
+            stage.until_statistics(lambda counts: not counts["unfinished"], "all is done")
+        for program in (*victims, *others):
             stage.end(program)
 
 
