@@ -95,6 +95,7 @@ class AsyncLock(AsyncProxy):
         waits = self._waits or await self._prepare()
         if not blocking or timeout == 0:
             acquired = await self._in_turn(
+                "acquire",
                 partial(_acquire, self._reference, self._owned, 0),
                 partial(_give_up, self._reference),
             )
@@ -222,7 +223,7 @@ async def _release(
 ) -> None:
     """Release a lock once, on the link that owns it if one does, which is given back at last."""
     home = reference.home
-    turns = home.turns(reference.ident)
+    turns = home.turns(reference.ident, "release")
     turn = await turns.enter()
     try:
         link = link or await home.borrow()

@@ -72,7 +72,7 @@ class AsyncProxy:
             await finish(reference.find_exposed)
         reference.check(method)
         request = reference.request(method, *args, **kwds)
-        return await self._in_turn(lambda: reference.ask(request))
+        return await self._in_turn(method, lambda: reference.ask(request))
 
     async def copy(self, *args: Any, **kwds: Any) -> Any:
         """The object itself, copied into this process; where it exposes a `copy`, what that
@@ -96,10 +96,13 @@ class AsyncProxy:
             await finish(reference.give_up)
 
     async def _in_turn(
-        self, work: Callable[[], Awaitable[T]], discard: Callable[[T], None] | None = None
+        self,
+        method: str,
+        work: Callable[[], Awaitable[T]],
+        discard: Callable[[T], None] | None = None,
     ) -> T:
-        """Wait for a turn with the object, and run work that no cancellation reaches."""
-        turns = self._reference.home.turns(self._reference.ident)
+        """Wait for a turn with a method, and run work that no cancellation reaches."""
+        turns = self._reference.home.turns(self._reference.ident, method)
         turn = await turns.enter()
 
         async def run() -> T:

@@ -65,7 +65,7 @@ class Home:
         self._connect_timeout = connect_timeout
         self._pools: WeakKeyDictionary[object, LinkPool] = WeakKeyDictionary()
         self._left: WeakSet[ThreadLink] = WeakSet()
-        self._turns: WeakKeyDictionary[object, WeakValueDictionary[str, Turns]]
+        self._turns: WeakKeyDictionary[object, WeakValueDictionary[tuple[str, str], Turns]]
         self._turns = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -85,11 +85,11 @@ class Home:
             close_at_exit(pool)
         return pool
 
-    def turns(self, ident: str) -> Turns:
-        """Whose turn it is with an object, on the running event loop."""
+    def turns(self, ident: str, method: str) -> Turns:
+        """Whose turn it is with a method of an object, on the running event loop."""
         loop = current_token().native_token
         all_turns = self._turns.setdefault(loop, WeakValueDictionary())
-        return all_turns.setdefault(ident, Turns())
+        return all_turns.setdefault((ident, method), Turns())
 
     async def borrow(self) -> ThreadLink:
         link = await self.pool.borrow()

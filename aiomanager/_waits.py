@@ -1,5 +1,5 @@
 """How many calls go to a host at once: one for all tasks that wait for the same thing, a few for
-each object otherwise."""
+each method of an object otherwise."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ PATIENCE = 0.2
 
 class Turns:
     """Lets a few calls be under way at once. One that takes longer than `PATIENCE` does not count
-    any more, so that no number of calls that wait keeps the others from running."""
+    any more, and makes room for one more, as those behind it are likely to wait as well: so no
+    number of calls that wait keeps the others from running for long."""
 
     def __init__(self, places: int = 4) -> None:
-        self._places = places
+        self._fewest = self._places = places
         self._line = anyio.Lock(fast_acquire=True)  # first come, first served
         self._under_way: dict[object, float] = {}  # since when, the oldest first
         self._left = anyio.Event()
@@ -37,8 +38,8 @@ class Turns:
                 oldest, since = next(iter(self._under_way.items()))
                 with anyio.CancelScope(deadline=since + PATIENCE) as patience:
                     await self._left.wait()
-                if patience.cancelled_caught:
-                    self._under_way.pop(oldest, None)
+                if patience.cancelled_caught and self._under_way.pop(oldest, None) is not None:
+                    self._places += 1
             ticket = object()
             self._under_way[ticket] = anyio.current_time()
             return ticket
@@ -46,6 +47,7 @@ class Turns:
     def leave(self, ticket: object) -> None:
         """The call is over."""
         if self._under_way.pop(ticket, None) is not None:
+            self._places = max(self._fewest, self._places - 1)
             self._left.set()
             self._left = anyio.Event()
 
