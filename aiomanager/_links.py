@@ -6,6 +6,7 @@ returns its result. It does no I/O, so a worker thread and an event loop run the
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import weakref
@@ -73,6 +74,10 @@ class Link(ABC):
 Opener = Callable[[str | None], Awaitable[Link]]
 
 
+# What the system calls a connection that the other side has closed.
+_ENDED = (EOFError, BrokenPipeError, ConnectionResetError)
+
+
 def introduce(name: str) -> Conversation[None]:
     """Ask the server to take requests on this connection; `name` is what its logs call it."""
     yield dump((None, "accept_connection", (name,), {}))
@@ -84,9 +89,9 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
         return error
     if isinstance(error, TimeoutError):
         what = "the host does not answer"
-    elif error is None or isinstance(error, EOFError):
+    elif error is None or isinstance(error, _ENDED):
         what = "the host closed the connection"
-    elif isinstance(error, anyio.ClosedResourceError):
+    elif isinstance(error, anyio.ClosedResourceError) or _number(error) == errno.EBADF:
         what = "it was closed here, after it had broken"
     else:
         what = f"{type(error).__name__}: {error}"
@@ -95,6 +100,10 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
         "happened.",
         outcome_known=False,
     )
+
+
+def _number(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
 
 
 def unreachable(address: Address, error: BaseException) -> ConnectionLostError | ConfigurationError:
@@ -109,8 +118,9 @@ def unreachable(address: Address, error: BaseException) -> ConnectionLostError |
                 return ConfigurationError(f"{address.value} is no socket, so no host is there")
     if isinstance(error, TimeoutError):
         return ConnectionLostError(f"no host answered at {address} in time")
+    why = "it closed the connection" if isinstance(error, _ENDED) else error
     return ConnectionLostError(
-        f"no host at {address} ({error}). Start one there, with `aiomanager serve` say, or give "
+        f"no host at {address} ({why}). Start one there, with `aiomanager serve` say, or give "
         "one that is still starting some seconds with connect(..., wait=10)."
     )
 
