@@ -10,8 +10,8 @@ import anyio
 
 from ._afterwards import on_behalf_of_nobody
 from ._links import Conversation
-from ._locks import ANSWER_TIMEOUT, AsyncLock, Hold, current_owner, release_all, releasing_all
-from ._references import Reference
+from ._locks import AsyncLock, Hold, current_owner, release_all, releasing_all
+from ._references import ANSWER_TIMEOUT, Reference
 from ._slots import finish
 
 

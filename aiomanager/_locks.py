@@ -21,14 +21,11 @@ import anyio
 from ._afterwards import afterwards, on_behalf_of_nobody
 from ._links import Conversation
 from ._objects import AsyncProxy
-from ._references import Reference
+from ._references import ANSWER_TIMEOUT, Reference
 from ._slots import finish
 from ._tasks import on_task_end
 from ._threads import ThreadLink
 from ._waits import Waits
-
-# Seconds for the host's answer beyond the time that it may wait.
-ANSWER_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)

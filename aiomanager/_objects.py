@@ -175,8 +175,9 @@ class AsyncIteratorProxy(AsyncProxy):
 
 async def _next_item(reference: Reference, in_slices: bool, seconds: float) -> tuple[Any] | None:
     args = (seconds,) if in_slices else ()
+    limit = seconds if in_slices else None
     try:
-        return (await reference.ask(reference.request("__next__", *args)),)
+        return (await reference.ask(reference.request("__next__", *args), limit),)
     except multiprocessing.TimeoutError:
         if not in_slices:
             raise
@@ -232,7 +233,7 @@ class AsyncEvent(AsyncProxy):
 
 
 async def _is_set_within(reference: Reference, seconds: float) -> bool | None:
-    return await reference.ask(reference.request("wait", seconds)) or None
+    return await reference.ask(reference.request("wait", seconds), seconds) or None
 
 
 class AsyncBarrier(AsyncProxy):

@@ -11,7 +11,7 @@ import anyio
 
 from ._links import Conversation
 from ._objects import AsyncProxy
-from ._references import Reference
+from ._references import ANSWER_TIMEOUT, Reference
 from ._waits import Waits
 
 
@@ -54,7 +54,7 @@ async def _is_ready_within(reference: Reference, seconds: float) -> bool | None:
         yield from reference.tell("wait", seconds)
         return bool((yield from reference.tell("ready")))
 
-    return await reference.home.pool.wait(conversation(), None) or None
+    return await reference.home.pool.wait(conversation(), seconds + ANSWER_TIMEOUT) or None
 
 
 class AsyncPool(AsyncProxy):

@@ -38,6 +38,9 @@ from ._wire import BULK_SIZE, Buffer
 
 T = TypeVar("T")
 
+# Seconds for the host's answer beyond the time that it may wait.
+ANSWER_TIMEOUT = 30.0
+
 # Every stock host answers these for any object.
 ALWAYS_EXPOSED = frozenset({"__str__", "__repr__", "#GETVALUE"})
 
@@ -268,11 +271,12 @@ class Reference:
         """The conversation of a call whose arguments and value are plain."""
         return self.answer(self.request(method, *args))
 
-    async def ask(self, request: Sequence[Buffer]) -> Any:
-        """Send a request and return the value of its reply, however long that takes. To be run by
-        a task that no caller can cancel."""
+    async def ask(self, request: Sequence[Buffer], seconds: float | None = None) -> Any:
+        """Send a request, which may wait at the host for so many seconds, however long if None,
+        and return the value of its reply. To be run by a task that no caller can cancel."""
         found = Found(self.home)
-        value = await self.home.pool.wait(self.answer(request, found), None)
+        timeout = None if seconds is None else seconds + ANSWER_TIMEOUT
+        value = await self.home.pool.wait(self.answer(request, found), timeout)
         for reference in found.uncounted:
             await reference.count()
         return value

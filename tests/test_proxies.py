@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 
 import aiomanager
@@ -698,6 +699,39 @@ async def test_a_host_that_is_killed_and_restarted(socket_path):
     Path(socket_path).unlink()
     with objects.running(socket_path), pytest.raises(aiomanager.RemoteError, match="restarted"):
         await shared.copy()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", ["event", "result", "iterator"])
+async def test_a_host_that_is_frozen(monkeypatch, what):
+    """Whoever waits there learns it after a time, and for ever waits nobody."""
+    for module in ("_references", "_pools"):
+        monkeypatch.setattr(f"aiomanager.{module}.ANSWER_TIMEOUT", 0.5)
+    running: Any
+    with objects.running() as running:
+        wait: Any
+        if what == "event":
+            wait = wrap(running.Event()).wait
+        else:
+            pool = wrap(running.Pool(1))
+            if what == "result":
+                wait = (await pool.apply_async(objects.slowly, (0.5,))).get
+            else:
+                wait = (await pool.imap(objects.slowly, [0, 0.5])).__anext__
+                await wait()
+        process = psutil.Process(running._process.pid)
+
+        async def wait_in_vain():
+            with pytest.raises(aiomanager.ConnectionLostError, match="answer"):
+                await wait()
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait_in_vain)
+                await anyio.wait_all_tasks_blocked()
+                process.suspend()
+        finally:
+            process.resume()
 
 
 # -- event loops ------------------------------------------------------------------------------
