@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from ._backlog import Data
 from ._errors import QueueShutDown
+from ._frames import Expression
 from ._hosted import HostedQueue
 from ._splice import returned_item
 from ._wire import BULK_SIZE, Buffer, bulky, dump
@@ -45,24 +46,11 @@ class Asker(Hashable, Protocol):
         ...
 
 
-class _Expression:
-    """Pickles as the call of a function, so that the value is made where it arrives."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self._call = (function, args)
-
-    def __call__(self) -> None:
-        """Do nothing: pickle wants the function of a call to be callable."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._call
-
-
 def _shutdown_for(fallback: type[Exception], message: str) -> list[Buffer]:
     """`queue.ShutDown` where the peer's Python has it (3.13), else what its callers know."""
-    module = _Expression(importlib.import_module, "queue")
-    error = _Expression(getattr, module, "ShutDown", fallback)
-    return dump(("#ERROR", _Expression(error, message)))
+    module = Expression(importlib.import_module, "queue")
+    error = Expression(getattr, module, "ShutDown", fallback)
+    return dump(("#ERROR", Expression(error, message)))
 
 
 _NONE = dump(("#RETURN", None))

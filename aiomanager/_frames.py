@@ -35,6 +35,19 @@ class Frame:
         return pickle.loads, (self.data,)
 
 
+class Expression:
+    """Pickles as the call of a function, so that the value is made where it arrives."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self._call = (function, args)
+
+    def __call__(self) -> None:
+        """Do nothing: pickle wants the function of a call to be callable, and this may be one."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._call
+
+
 def encode(item: object) -> bytes:
     """Pickle an item; raises `EncodeError` where that cannot be done."""
     if type(item) is bytes and len(item) >= LARGE_BYTES:

@@ -25,7 +25,7 @@ from ._slots import finish
 from ._streams import StreamLane
 from ._tasks import spawn
 from ._threads import ThreadLane
-from ._wire import MESSAGE_LIMIT
+from ._wire import MESSAGE_LIMIT, QUEUE_PREFIX
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
 from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
@@ -35,8 +35,6 @@ logger = logging.getLogger("aiomanager")
 
 Lane = Literal["stream", "thread"]
 
-# The ids of a host of ours begin with this; see `_server`.
-QUEUE_PREFIX = "aiomanager-queue:"
 CLOSE_TIMEOUT = 5.0
 
 # memory:// hosts with a name, which programs in this process share.

@@ -10,19 +10,6 @@ from ._errors import DecodeError, QueueShutDown, RemoteError
 from ._wire import BULK_SIZE, Buffer
 
 
-class Expression:
-    """Pickles as the call of a function, so that the value is made where it arrives."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self._call = (function, args)
-
-    def __call__(self) -> None:
-        raise TypeError("only for pickling")  # pickle wants the function of a call to be callable
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._call
-
-
 class Proxies(Protocol):
     """What is made of the proxies that a reply brings."""
 

@@ -21,9 +21,9 @@ import anyio
 
 from .._batches import Batcher
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
-from .._frames import Frame, encode
+from .._frames import Expression, Frame, encode
 from .._links import Conversation, LinkPool
-from .._replies import Expression, load_reply
+from .._replies import load_reply
 from .._slots import Slot, begin, filled
 from .._tasks import spawn
 from .._wire import Buffer, dump
