@@ -52,6 +52,15 @@ class AsyncProxy:
         self._reference.check(name)
         return partial(self.call, name)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse what would look like a change at the host, and be none."""
+        if not name.startswith("_"):
+            raise NotExposedError(
+                f"{name!r} cannot be assigned: an assignment cannot be awaited. Call the method "
+                "that does it, such as `set` of a Value or a Namespace."
+            )
+        super().__setattr__(name, value)
+
     async def call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
         """Call a method of the object by its name and return its result. A result that is an
         object at a host comes wrapped.
@@ -186,6 +195,11 @@ async def _next_item(reference: Reference, in_slices: bool, seconds: float) -> t
 
 class AsyncNamespace(AsyncProxy):
     """A `Namespace`: attributes that processes share."""
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if not name.startswith("_"):
+            raise NotExposedError(f"an attribute of a Namespace is had by `await get({name!r})`")
+        return super().__getattr__(name)
 
     async def get(self, name: str) -> Any:
         """The value of an attribute; AttributeError where there is none."""

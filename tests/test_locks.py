@@ -240,7 +240,7 @@ async def test_a_cancelled_acquire_keeps_no_lock(manager, kind):
 @pytest.mark.asyncio
 @all_locks
 async def test_native_cancellation_keeps_no_lock(manager, kind):
-    """50 tasks give up natively, at any moment, while the lock comes and goes."""
+    """50 tasks give up natively, at any moment and in any way, while the lock comes and goes."""
     proxy = getattr(manager, kind)()
     lock = wrap(proxy)
     chance = random.Random(kind)
@@ -249,11 +249,23 @@ async def test_native_cancellation_keeps_no_lock(manager, kind):
         async with lock:
             await asyncio.sleep(0)
 
+    async def work_for(seconds):
+        async with asyncio.timeout(seconds):
+            await work()
+
     for _ in range(4):
-        tasks = [asyncio.create_task(work()) for _ in range(50)]
-        for task in tasks:
-            asyncio.get_running_loop().call_later(chance.uniform(0, 0.02), task.cancel)
-        await asyncio.wait(tasks)
+        tasks = []
+        for number in range(50):
+            seconds = chance.uniform(0, 0.02)
+            if number % 3 == 0:
+                tasks.append(asyncio.create_task(work()))
+                asyncio.get_running_loop().call_later(seconds, tasks[-1].cancel)
+            elif number % 3 == 1:
+                tasks.append(asyncio.create_task(asyncio.wait_for(work(), seconds)))
+            else:
+                tasks.append(asyncio.create_task(work_for(seconds)))
+        for left in await asyncio.gather(*tasks, return_exceptions=True):
+            assert left is None or isinstance(left, (asyncio.CancelledError, TimeoutError))
         with pytest.raises(asyncio.TimeoutError):
             async with asyncio.timeout(0):
                 await lock.acquire()

@@ -92,9 +92,14 @@ async def test_namespace_and_value(manager):
     await namespace.delete("b")
     with pytest.raises(AttributeError):
         await namespace.get("b")
+    with pytest.raises(AttributeError, match=r"await get\('b'\)"):
+        await namespace.b
     value = wrap(manager.Value("i", 3))
     await value.set(4)
     assert await value.get() == 4
+    for shared in (namespace, value):
+        with pytest.raises(AttributeError, match=r"'value' cannot be assigned.*`set`"):
+            shared.value = 5
 
 
 @pytest.mark.anyio
