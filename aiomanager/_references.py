@@ -158,9 +158,10 @@ def home_of(
 
 def home_at(token_address: Any, authkey: bytes | None) -> Home:
     """A home by the address that a proxy has. Where the proxy came without its key, as it does
-    through a queue, it is that of a manager which this process uses there, else its own."""
+    through a queue, it is that of the manager which this process came to use there last, else its
+    own."""
     address = parse(token_address)
-    for home in list(_homes.values()):
+    for home in reversed(list(_homes.values())):
         if home.address == address and authkey in {None, home.authkey}:
             return home
     return home_of(address, authkey or process.current_process().authkey)

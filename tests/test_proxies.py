@@ -616,6 +616,19 @@ async def test_a_proxy_in_an_item_of_a_manager(manager, our_host, host):
 
 
 @pytest.mark.anyio
+async def test_a_proxy_in_an_item_after_an_attempt_with_a_wrong_key(manager):
+    """That key is not tried again, though the error is still there to be looked at."""
+    with pytest.raises(aiomanager.AuthenticationError) as refused:
+        async with aiomanager.connect(manager.address, b"wrong"):
+            pass
+    async with aiomanager.connect(manager.address, objects.KEY) as connected:
+        queue = connected.queue("Queue")
+        await queue.put(manager.Counter(1))
+        assert await (await queue.get()).add() == 2
+    assert "another authkey" in str(refused.value)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("how", ["get", "iteration", "delivery"])
 async def test_an_item_with_a_proxy_is_done_when_the_host_counts_it(manager, monkeypatch, how):
     """Whoever put it may give up his own reference then, and not before."""
