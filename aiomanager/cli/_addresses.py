@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from ._running import CommandError
 
@@ -23,8 +23,8 @@ _PATH_LIMIT = 103
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104
 
 
-def for_client(text: str) -> str:
-    """What `connect` takes: `host:port` as a URL, everything else as it is."""
+def typed(text: str) -> str:
+    """What `connect` and `QueueManager` take: `host:port` as a URL, everything else as it is."""
     if text.startswith("memory:"):
         raise CommandError(
             "memory:// is inside one process; between processes, start a host with: "
@@ -39,27 +39,6 @@ def for_client(text: str) -> str:
             f"(for a socket of that name: ./{text})"
         )
     return text
-
-
-def for_host(text: str) -> ServerAddress:
-    """What `QueueManager` takes: a host and a port, which may be 0, or a path."""
-    url = for_client(text)
-    if url.startswith("tcp://"):
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as exc:
-            raise CommandError(f"{text!r} is no address: {exc}") from exc
-        if port is None or parts.path not in ("", "/"):
-            raise CommandError(f"{text!r} is no address; write tcp://host:port (port 0: any)")
-        return parts.hostname or "127.0.0.1", port
-    if url.startswith("unix://"):
-        url = unquote(url.removeprefix("unix://"))
-    if not url or "://" in url:
-        raise CommandError(
-            f"{text!r} is nothing to listen on; write tcp://host:port, unix:///path or a path"
-        )
-    return url
 
 
 def of_server(address: ServerAddress) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from aiomanager import AsyncManager, connect
 
-from ._addresses import for_client
+from ._addresses import typed
 from ._running import CommandError
 
 ADDRESS_VARIABLE = "AIOMANAGER_ADDRESS"
@@ -102,7 +102,7 @@ class Connection:
                 "the host was started with"
             )
         return connect(
-            for_client(self.address),
+            typed(self.address),
             authkey,
             wait=self.wait,
             reconnect=self.reconnect,

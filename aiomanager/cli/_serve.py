@@ -16,7 +16,7 @@ import typer
 from aiomanager import AioManagerError, QueueManager
 
 from . import _standard
-from ._addresses import ServerAddress, for_host, from_elsewhere, of_server
+from ._addresses import ServerAddress, from_elsewhere, of_server, typed
 from ._options import ADDRESS_VARIABLE, AUTHKEY_VARIABLE, read_authkey
 from ._running import CommandError, complain, one_line, show_warnings, warn
 
@@ -86,7 +86,7 @@ def serve(
         authkey = read_authkey(authkey_file)
         made = secrets.token_urlsafe(32) if authkey is None else None
         manager = QueueManager(
-            None if address is None else for_host(address),
+            None if address is None else typed(address),
             authkey or made,
             queues=sizes,
             lease_timeout=lease_timeout,
