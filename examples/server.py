@@ -27,7 +27,11 @@ PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 50000
 async def main() -> None:
     # The name of the queue is what a program that knows only BaseManager registers and calls.
     queues = {"get_task_queue": 0}
-    authkey = os.environ["AIOMANAGER_AUTHKEY"]
+    authkey = os.environ.get("AIOMANAGER_AUTHKEY")
+    if authkey is None:
+        sys.exit(
+            "no authkey: export AIOMANAGER_AUTHKEY=$(aiomanager keygen), here and for the others"
+        )
     async with aiomanager.host(queues, address=("127.0.0.1", PORT), authkey=authkey) as manager:
         print(f"Server started on {manager.address}. Waiting for connections...", flush=True)
         await asyncio.Event().wait()

@@ -42,8 +42,8 @@ async def main() -> None:
                     return
 
         # The job is marked done when `work` returns. If this process is killed before that,
-        # another worker gets the job.
-        await aiomanager.consume(manager.queue("jobs"), work, handle_signals=True)
+        # another worker gets the job. Several at once, so that small numbers pass large ones.
+        await aiomanager.consume(manager.queue("jobs"), work, concurrency=4, handle_signals=True)
 
 
 asyncio.run(main())
