@@ -359,6 +359,7 @@ class HostedQueue:
             self._return(items)
 
     def _settle(self, owner: Hashable, delivery_id: int, action: Action, delay: float) -> bool:
+        delay = float(delay)  # refuses what is no time before the item is out of its lease
         item = self._leases.end(owner, delivery_id)
         if item is None:
             return False

@@ -315,8 +315,9 @@ class QueueServer(managers.Server):
         answer: Answer = ("#RETURN", None)
         match method:
             case "accept_connection":
-                if isinstance(first, str) and first.startswith(CLIENT_PREFIX):
-                    self._introduce(peer, first)
+                # Once: a name that a connection had before would be remembered for ever.
+                if str(first).startswith(CLIENT_PREFIX) and peer not in self._client_of:
+                    self._introduce(peer, str(first))
             case "dummy":
                 pass
             case "queues":  # not of the standard library: by it a client knows a host of ours

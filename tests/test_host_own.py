@@ -322,6 +322,16 @@ def test_a_client_that_connects_again_has_given_up_its_older_connection(host: Qu
             older.call("qsize")
 
 
+def test_a_connection_is_of_one_client(host: QueueServer):
+    """A second name changes nothing: who had the first would be remembered for ever."""
+    with authenticated(host.address) as conn:
+        client = Client(conn, "one")
+        conn.send((None, "accept_connection", ("aiomanager-client:another",), {}))
+        assert conn.recv() == ("#RETURN", None)
+        assert client.call("qsize") == 0
+        assert len(host._clients) == 1
+
+
 def test_the_lease_timeout():
     """A client that is alive and hangs loses what it leased; what it settles late is refused."""
     with serving(lease_timeout=0.05) as host, client(host) as one, client(host, "other") as other:

@@ -5,6 +5,8 @@ No process, no socket and no real time: an answer is there at once or when the c
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aiomanager._backlog import TAKE_BYTES
@@ -316,6 +318,17 @@ def test_settling_twice_is_refused(one: Owner):
     assert one.settle(ids * 2, "ack") == [True, False]
     assert one.settle(ids, "nack") == [False]
     assert one.receive(timeout=0).answer == []
+
+
+@pytest.mark.parametrize("delay", ["soon", None, 10**400])
+def test_a_delay_that_is_no_time_is_refused(queue: HostedQueue, one: Owner, delay: Any):
+    """And the item is still its owner's, instead of nobody's."""
+    one.put(b"a")
+    ids = one.receive().ids
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        one.settle(ids, "nack", delay)
+    assert queue.unfinished == 1
+    assert one.settle(ids) == [True]
 
 
 def test_settling_what_another_owner_has_is_refused(one: Owner, other: Owner):
