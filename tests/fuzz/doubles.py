@@ -1,0 +1,209 @@
+"""A host without a socket and without a clock: what its peers send is fed to it, and it is told
+how much time passes."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import math
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest import mock
+
+from aiomanager import _server
+from aiomanager._peers import Peer
+from aiomanager._settings import HostRegistry, HostSettings
+from aiomanager._wire import Buffer, MessageReader, client_handshake, pack
+from tests.hosted_calls import FakeTimers
+
+KEY = b"a key of the tests, long enough"
+
+
+class FakeReactor(FakeTimers):
+    """Watches nothing. What a host would log as a failure of its own is raised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._soon: deque[Callable[[], None]] = deque()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        if math.isnan(when):
+            raise ValueError("NaN is no time")
+        return super().call_at(when, callback)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._soon.append(callback)
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Do what is to be done soon, and what is due after so many seconds."""
+        self.advance(seconds)
+        while self._soon:
+            self._soon.popleft()()
+
+    def watch(self, sock: object, events: int, callback: object) -> None:
+        """There is nothing to see."""
+
+    def unwatch(self, sock: object) -> None:
+        """There was nothing to see."""
+
+    def warn(self, message: str, *args: object) -> None:
+        assert message % args
+
+    def failed(self, message: str, error: Exception) -> None:
+        raise AssertionError(message) from error
+
+    def stop(self) -> None:
+        """It does not run."""
+
+    def close(self) -> None:
+        """It has nothing."""
+
+
+class FakeListener:
+    def __init__(self, address: object) -> None:
+        self.address = "nowhere"
+        self.sock = FakeSocket()
+
+    def close(self) -> None:
+        """It has no file."""
+
+
+class FakeSocket:
+    """A connection: `arriving` is what the peer has sent, `sent` what the host has.
+
+    Attributes:
+        reads: whether the peer takes what the host sends.
+    """
+
+    family = socket.AF_UNIX
+
+    def __init__(self) -> None:
+        self.arriving = b""
+        self.sent = bytearray()
+        self.reads = True
+        self.closed = False
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if not self.arriving:
+            raise BlockingIOError
+        data = self.arriving[:size]
+        if not flags & socket.MSG_PEEK:
+            self.arriving = self.arriving[size:]
+        return data
+
+    def send(self, data: Buffer) -> int:
+        return self.sendmsg([data])
+
+    def sendmsg(self, parts: Sequence[Buffer]) -> int:
+        if self.closed:
+            raise OSError(errno.EBADF, "closed")
+        if not self.reads:
+            raise BlockingIOError
+        before = len(self.sent)
+        for part in parts:
+            self.sent += part
+        return len(self.sent) - before
+
+    def close(self) -> None:
+        self.closed = True
+
+    def shutdown(self, how: int) -> None:
+        """The other end would see it."""
+
+    def setblocking(self, flag: bool) -> None:
+        """It never blocks."""
+
+    def getpeername(self) -> str:
+        return ""
+
+
+class Host(_server.QueueServer):
+    """A host of two queues, `jobs` with room for all and `small` with room for two. What it would
+    hand to a thread of its own is counted: from there on a peer that has the key does what it
+    likes."""
+
+    reactor: Any
+
+    def __init__(self) -> None:
+        settings = HostSettings(
+            queues={"jobs": 0, "small": 2},
+            allow_shutdown=False,
+            lease_timeout=5.0,
+            dead_letter="small",
+            max_deliveries=3,
+        )
+        registry = HostRegistry(dict.fromkeys(settings.queues), settings)
+        with (
+            mock.patch.object(_server, "Reactor", FakeReactor),
+            mock.patch.object(_server, "Listener", FakeListener),
+        ):
+            super().__init__(registry, None, KEY)
+        # The standard library's formatting of tracebacks would take nine tenths of the time.
+        setattr(_server, "format_exc", lambda: repr(sys.exception()))  # noqa: B010
+        self.to_workers = 0
+        for queue in self.queues.values():
+            queue._leases._ids = itertools.count()  # so that whoever guesses one may be right
+
+    def _to_worker(self, peer: Peer, message: Buffer) -> None:
+        self.to_workers += 1
+
+    def connect(self) -> Connection:
+        """A stranger."""
+        sock: Any = FakeSocket()
+        self._welcome(sock)
+        return Connection(self, sock, next(reversed(self._peers)))
+
+
+class Connection:
+    """A peer's end of a connection."""
+
+    def __init__(self, host: Host, sock: FakeSocket, peer: Peer) -> None:
+        self.sock = sock
+        self.peer = peer
+        self._host = host
+        self._reader = MessageReader()
+
+    def feed(self, data: bytes) -> None:
+        """Send bytes, and let the host do what it does about them."""
+        self.sock.arriving += data
+        while self.sock.arriving and not self.peer.closed:
+            self.peer._ready(1)
+        self._host.reactor.turn()
+
+    def read(self) -> list[bytes]:
+        """The messages that the host has sent and nobody has read."""
+        self._reader.feed(bytes(self.sock.sent))
+        self.sock.sent.clear()
+        messages = []
+        while (message := self._reader.next()) is not None:
+            messages.append(bytes(message))
+        return messages
+
+    def take(self, reads: bool) -> None:
+        """Read from now on what the host sends, or don't."""
+        self.sock.reads = reads
+        if reads and not self.peer.closed:
+            self.peer._ready(2)
+
+    def authenticate(self) -> None:
+        """Show that the peer has the key."""
+        handshake = client_handshake(KEY)
+        step = next(handshake)
+        try:
+            while True:
+                if step is None:
+                    (message,) = self.read()
+                    step = handshake.send(message)
+                else:
+                    self.feed(b"".join(pack([step])))
+                    step = next(handshake)
+        except StopIteration:
+            pass
+
+    def end(self) -> None:
+        """Close the connection on the peer's side."""
+        self.peer.close()
+        self._host.reactor.turn()

@@ -1,0 +1,172 @@
+"""What a peer with the key can send, out of bytes: requests of every shape, whole and damaged.
+
+Nothing here names a class or a function of any module. What a peer with the key may do by that is
+known, and no fuzzing finds it; nor does it make pickles whose very size is the harm.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from typing import Any, ClassVar
+
+from aiomanager._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, pack
+from tests.fuzz.doubles import Connection, Host
+from tests.fuzz.source import Source
+
+ITEM = b"\x80\x05N."
+JOBS, SMALL, NOWHERE = (QUEUE_PREFIX + name for name in ("jobs", "small", "nowhere"))
+# What leads somewhere, more often than what does not.
+IDENTS = (*[JOBS] * 10, *[SMALL] * 5, NOWHERE, "0", "", *[None] * 3)
+METHODS = (
+    *["put", "receive"] * 8, *["settle"] * 12, *["cancel", "move"] * 2, "task_done", "join",
+    "shutdown", "statistics", "ping", "get", "get_nowait", "put_nowait", "empty", "full", "qsize",
+    "maxsize", "__getattribute__", "#GETVALUE", "nothing", "", "_put",
+)  # fmt: skip
+FUNCTIONS = (
+    "create", "accept_connection", "queues", "incref", "decref", "dummy", "debug_info",
+    "number_of_objects", "shutdown", "_stop", "nothing",
+)  # fmt: skip
+ACTIONS = (*["nack"] * 3, "ack", "take", "nack", "return", "nothing", 7, None)
+VALUES: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 2, 2**31, 2**63, -(2**70), 0.0, 0.5, -1.0, 1e308, float("inf"),
+    float("nan"), "", "jobs", "small", "x", b"", ITEM, b"x" * 40, [], [[]], (), {}, {"x": 1},
+    [ITEM] * 3, [b""], [None], (1, "ack", 0.0), [(1, "ack", 0.0)],
+)  # fmt: skip
+MOST = 12  # messages
+
+
+def carry_out(connection: Connection, host: Host, source: Source) -> None:
+    """Send what the source says, and let time pass."""
+    own = source.number(4) > 0
+    if own:
+        connection.feed(_framed(dump((None, "accept_connection", (CLIENT_PREFIX + "f",), {}))))
+        # Three items, of which two are out, so that there is something to go wrong with.
+        connection.feed(_framed(dump((JOBS, "put", ([ITEM] * 3, None), {}, 1))))
+        connection.feed(_framed(dump((JOBS, "receive", (2, None), {}, 2))))
+    for _ in range(MOST):
+        if not source or connection.peer.closed:
+            break
+        match source.number(10):
+            case 0 | 1 | 2 | 3:
+                connection.feed(_framed(dump(request(source, own))))
+            case 4:
+                _send_if_harmless(connection, damaged(b"".join(dump(request(source, own))), source))
+            case 5:
+                connection.feed(_framed([bulk(source)]))
+            case 6:
+                _send_if_harmless(connection, source.take(source.number(64)))
+            case 7:
+                for piece in source.pieces(_framed(dump(request(source, own)))):
+                    connection.feed(piece)
+            case 8:
+                host.reactor.turn(source.choice((0.1, 1.0, 6.0)))
+            case _:
+                connection.take(source.number(2) == 1)
+    if source.number(4) == 1:
+        connection.feed(source.take(20))  # the length of something that never comes
+
+
+def request(source: Source, own: bool) -> tuple[Any, ...]:
+    """A request that has the shape of one, nearly always."""
+    if source.number(16) == 15:
+        return tuple(source.choice(VALUES) for _ in range(source.number(7)))
+    ident = source.choice(IDENTS)
+    method = source.choice(FUNCTIONS if ident is None else METHODS)
+    args = arguments(method, source)
+    kwds: dict[str, Any] = {}
+    if own and source.number(2):
+        kwds = {"channel": source.choice(("c", "d", 1, None)), "number": source.number(4)}
+    elif source.number(16) == 15:
+        kwds = {source.choice(("x", "channel", "owner", "item", "block")): source.choice(VALUES)}
+    if own and source.number(16) != 15:
+        return ident, method, args, kwds, source.number(256)
+    return ident, method, args, kwds
+
+
+def arguments(method: str, source: Source) -> tuple[Any, ...]:
+    """Those of the method, or any."""
+    if source.number(8) == 7:
+        return tuple(source.choice(VALUES) for _ in range(source.number(4)))
+    timeout = source.choice((None, 0, 0.5, 1e9, float("inf"), float("nan")))
+    match method:
+        case "put":
+            return [ITEM] * source.number(5), timeout
+        case "receive":
+            return source.number(5), timeout
+        case "settle":
+            return ([settlement(source) for _ in range(source.number(4))],)
+        case "move":
+            return source.number(8), source.choice(("jobs", "small", "nowhere")), ITEM
+        case "cancel":
+            return (source.number(256),)
+        case "shutdown":
+            return (source.number(2) == 1,)
+        case "task_done":
+            return (source.number(3),)
+        case "get" | "put_nowait":
+            return (True, timeout) if method == "get" else (None,)
+        case "create" | "accept_connection":
+            return (source.choice(("jobs", CLIENT_PREFIX, CLIENT_PREFIX + "f", "x", "nothing")),)
+        case _:
+            return ()
+
+
+def settlement(source: Source) -> tuple[Any, ...]:
+    """One of a delivery that may be out."""
+    delay = source.choice((0.0, 0.0, 1.0, -1.0, float("inf"), float("nan"), 10**400, "x"))
+    return source.number(8), source.choice(ACTIONS), delay
+
+
+def bulk(source: Source) -> bytes:
+    """A message that says it has parts."""
+    lengths = [source.choice((0, 1, 4, 2**32, 2**63)) for _ in range(source.number(4))]
+    count = source.choice((0, 1, len(lengths), 1000, 2**32 - 1))
+    return struct.pack(f"!BI{len(lengths)}Q", 1, count, *lengths) + source.take(source.number(40))
+
+
+def damaged(message: bytes, source: Source) -> bytes:
+    """The message with some bytes that are others, or without its end."""
+    data = bytearray(message)
+    for _ in range(source.number(4) + 1):
+        data[source.number(len(data))] = source.number(256)
+    return bytes(data[: source.number(len(data) + 1)] if source.number(4) == 3 else data)
+
+
+class _Harmful(Exception):
+    pass
+
+
+class _Reader(pickle._Unpickler):
+    """Unpickles in Python, so that one can look before it does what was asked for."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise _Harmful
+
+    def _refuse(self) -> None:
+        raise _Harmful  # in C these make a table of as many places as they say
+
+    dispatch[pickle.LONG_BINPUT[0]] = dispatch[pickle.PUT[0]] = _refuse
+
+
+def harmless(message: bytes) -> bool:
+    """Whether unpickling it neither names anything nor asks for more than there is in it."""
+    try:
+        _Reader(io.BytesIO(message), buffers=[]).load()
+    except _Harmful:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def _send_if_harmless(connection: Connection, message: bytes) -> None:
+    if harmless(message):
+        connection.feed(_framed([message]))
+
+
+def _framed(parts: list[Buffer]) -> bytes:
+    return b"".join(pack(parts))
