@@ -9,6 +9,7 @@ from tests.chaos.faults import (
     cancels,
     forks,
     hosts,
+    joins,
     kills,
     limits,
     pauses,
@@ -20,7 +21,7 @@ from tests.chaos.faults import (
 )
 
 _MODULES = (
-    cancels, forks, hosts, kills, limits, pauses, storms, strangers, versions, waits, wires,
+    cancels, forks, hosts, joins, kills, limits, pauses, storms, strangers, versions, waits, wires,
 )  # fmt: skip
 
 

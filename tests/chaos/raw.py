@@ -107,6 +107,10 @@ class RawClient:
             self._early[answered] = (kind, value)
         return _value(*self._early.pop(request_id))
 
+    def answered(self, request_id: int) -> bool:
+        """Whether the reply to a request has come before one that was waited for."""
+        return request_id in self._early
+
     def own(self, queue: str, method: str, *args: object, **kwds: object) -> Any:
         """Send a request of a client of ours and wait for its reply."""
         return self.answer(self.ask(queue, method, *args, **kwds))
