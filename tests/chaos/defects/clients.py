@@ -1,0 +1,86 @@
+"""Mistakes in the client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiomanager._consumer import _Consumer
+from aiomanager._inbox import Inbox
+from aiomanager._session import Session
+from aiomanager._tasks import Slot, filled
+from tests.chaos.defects.table import Defect, Patch, enter
+
+DEFECTS: dict[str, Defect] = {}
+defect = enter(DEFECTS)
+
+
+@defect
+def reply_off_by_one() -> Sequence[Patch]:
+    """A reply goes to who asked before, where he waits still."""
+    received = Session._received
+
+    def received_before(session: Session, kind: str, value: Any, request_id: int) -> None:
+        before = request_id - 1
+        received(session, kind, value, before if before in session._pending else request_id)
+
+    return [(Session, "_received", received_before)]
+
+
+@defect
+def settlements_not_sent_again() -> Sequence[Patch]:
+    """What was settled when the connection broke is never heard of again."""
+    ask, broken = Session.ask, Session._broken
+
+    def ask_and_note(session: Session, ident: str, method: str, *args: Any, **options: Any) -> Any:
+        asked = ask(session, ident, method, *args, **options)
+        if method == "settle":
+            session.__dict__.setdefault("settles", set()).add(asked[0])
+        return asked
+
+    def broken_and_forgotten(session: Session, link: Any, error: Any) -> None:
+        for request_id in session.__dict__.get("settles", ()):
+            session._pending.pop(request_id, None)
+        broken(session, link, error)
+
+    return [(Session, "ask", ask_and_note), (Session, "_broken", broken_and_forgotten)]
+
+
+@defect
+def no_reconnection() -> Sequence[Patch]:
+    """A client whose connection broke has none any more."""
+    start = Session._start
+
+    def start_once(session: Session) -> None:
+        if not session._ever_connected:
+            start(session)
+
+    return [(Session, "_start", start_once)]
+
+
+@defect
+def cancelled_receive_dropped() -> Sequence[Patch]:
+    """What was on its way to one who has left is given back to nobody."""
+    hand_back = Inbox.hand_back
+
+    def drop(inbox: Inbox, received: Any, how: Any, delay: float = 0.0) -> Slot[bool]:
+        return hand_back(inbox, received, how, delay) if how == "nack" else filled(True)
+
+    return [(Inbox, "hand_back", drop)]
+
+
+@defect
+def claim_dropped() -> Sequence[Patch]:
+    """What came for one who left at that very moment is nobody's."""
+    init = Slot.__init__
+
+    def init_without(slot: Slot[Any], discard: object = None) -> None:
+        init(slot)
+
+    return [(Slot, "__init__", init_without)]
+
+
+@defect
+def sentinel_handled() -> Sequence[Patch]:
+    """The sentinel is given to the handler."""
+    return [(_Consumer, "_ends_at", lambda consumer, delivery: False)]

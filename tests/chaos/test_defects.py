@@ -1,0 +1,139 @@
+"""Seeded defects: each mistake is made on purpose, and something has to notice it, the checker of
+the runs under fire or, where no fault would show it, a test of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import anyio
+import pytest
+
+from aiomanager._hosted import HostedQueue
+from tests import test_consumer, test_host_ending, test_host_own, test_host_peers, test_hosted
+from tests.chaos.catalogue import FAULTS
+from tests.chaos.defects import DEFECTS, seeded
+from tests.chaos.faults import carry_out
+from tests.chaos.processes import Nursery
+from tests.fuzz import targets
+from tests.hosted_calls import FakeTimers, Owner
+from tests.hosts import serving
+
+
+class Run(NamedTuple):
+    """A fault, so many times, and which kinds of problems the checker has to report, one at least.
+
+    Where something gets stuck the run waits for it for `patience` seconds.
+    """
+
+    fault: str
+    trials: int
+    problems: set[str]
+    patience: float = 10.0
+
+
+SEEN_BY_THE_CHECKER = {
+    "no_requeue": Run("F2", 2, {"lost"}),
+    "dead_waiter_kept": Run("F1", 2, {"lost"}, patience=2),
+    "claim_dropped": Run("F9", 300, {"lost"}, patience=2),
+    "delayed_nack_forgotten": Run("F9", 600, {"lost"}),
+    "cancelled_receive_dropped": Run("F9", 150, {"hung"}, patience=2),
+    "lease_timeout_never": Run("F11", 1, {"hung"}, patience=2),
+    "reply_off_by_one": Run("F9", 60, {"hung"}, patience=2),
+    "settlements_not_sent_again": Run("F12", 1, {"hung"}, patience=2),
+    "no_reconnection": Run("F6", 1, {"hung"}, patience=2),
+    "shutdown_forgets_getters": Run("F1", 1, {"hung"}, patience=2),
+    "maxsize_ignored": Run("F4b", 1, {"hung"}, patience=2),
+    "no_handshake_deadline": Run("P1", 9, {"hung"}, patience=2),
+    "deaf_after_exhaustion": Run("F21a", 1, {"hung"}, patience=2),
+    "no_deduplication": Run("F12", 2, {"enqueued_twice"}, patience=4),
+    "answer_before_last": Run("F12", 2, {"enqueued_twice", "lost", "hung"}, patience=4),
+    "taken_and_there": Run("F1", 2, {"enqueued_twice"}),
+    "byte_changed": Run("F4", 4, {"unexpected"}),
+    "batch_reversed": Run("F4", 4, {"disordered"}),
+    "lease_by_message": Run("F11", 5, {"stale_acks"}),
+    "stale_ack_accepted": Run("F11", 5, {"stale_acks"}),
+    "dead_putter_kept": Run("F4b", 2, {"ghosts"}, patience=2),
+    "join_forgets_leases": Run("J1", 1, {"early_joins"}),
+    "task_done_for_others": Run("J1", 1, {"early_joins"}, patience=2),
+    "descriptors_kept": Run("F1", 1, {"left_behind"}, patience=2),
+    "threads_kept": Run("F1", 1, {"left_behind"}, patience=2),
+    "socket_file_kept": Run("F1", 1, {"left_behind"}),
+    "orphaned": Run("F8", 2, {"left_behind"}, patience=2),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_BY_THE_CHECKER)
+def test_the_checker_sees(nursery: Nursery, seed: int, name: str) -> None:
+    """The run is reported as invalid, with a kind of problem that the mistake makes."""
+    run = SEEN_BY_THE_CHECKER[name]
+    outcome = carry_out(
+        FAULTS[run.fault], nursery, run.trials, seed, defect=name, longest_wait=run.patience
+    )
+    print(f"seed {seed}: {outcome.report} {outcome.notes}")  # noqa: T201 - shown where it fails
+    assert run.problems & {*outcome.report.problems}
+
+
+def an_item_that_was_refused() -> None:
+    """It is the next to be handed out."""
+    queue = HostedQueue(FakeTimers())
+    test_hosted.test_a_refused_item_is_handed_out_again(Owner(queue, "one"), Owner(queue, "other"))
+
+
+def a_cancelled_receive() -> None:
+    """It takes nothing."""
+    test_hosted.test_a_cancelled_receive_takes_nothing(Owner(HostedQueue(FakeTimers())))
+
+
+def a_repeated_request() -> None:
+    """A request that is sent again gets the answer that it had, in its channel."""
+    with serving() as host:
+        test_host_own.test_a_repeated_request_is_not_run_again(host)
+
+
+def a_sentinel() -> None:
+    """It ends a consumer, and is given to no handler."""
+    hosting = test_consumer.Hosting("memory", "memory://seeded")
+    anyio.run(test_consumer.test_another_sentinel_or_none, hosting)
+
+
+def a_stranger_with_much_to_say() -> None:
+    """He announces a megabyte and sends some of it."""
+    targets.stranger(bytes(9) + (2**20).to_bytes(4, "big") + bytes(1000))
+
+
+def a_stranger_without_the_key() -> None:
+    """He answers anything, asks what he likes, and says that he is content."""
+    messages = (b"{sha256}" + bytes(32), b"#CHALLENGE#{sha256}" + bytes(40), b"#WELCOME#")
+    targets.host_shakes(b"".join(bytes([len(message)]) + message for message in messages))
+
+
+SEEN_BY_A_TEST: dict[str, Callable[[], object]] = {
+    "returned_to_the_tail": an_item_that_was_refused,
+    "cancel_ignored": a_cancelled_receive,
+    "sentinel_handled": a_sentinel,
+    "answers_of_all_channels": a_repeated_request,
+    "any_key": a_stranger_without_the_key,
+    "no_handshake_limit": a_stranger_with_much_to_say,
+    "no_message_limit": test_host_peers.test_messages_over_the_limit_are_not_read,
+    "no_unauthenticated_limit": (test_host_peers.test_too_many_strangers_push_one_another_out),
+    "stops_at_once": test_host_ending.test_replies_get_out,
+}
+
+
+@pytest.mark.parametrize("name", SEEN_BY_A_TEST)
+def test_a_test_sees(name: str) -> None:
+    """It fails where the mistake was made, and not where it was not."""
+    check = SEEN_BY_A_TEST[name]
+    check()
+    with (
+        seeded(name),
+        pytest.raises((Exception, pytest.fail.Exception)),
+    ):
+        check()
+
+
+def test_each_defect_is_seen() -> None:
+    """None is only listed."""
+    assert {*SEEN_BY_THE_CHECKER, *SEEN_BY_A_TEST} == {*DEFECTS}
+    assert not {*SEEN_BY_THE_CHECKER} & {*SEEN_BY_A_TEST}
