@@ -50,7 +50,7 @@ SEEN_BY_THE_CHECKER = {
     "answer_before_last": Run("F12", 2, {"enqueued_twice", "lost", "hung"}, patience=4),
     "taken_and_there": Run("F1", 2, {"enqueued_twice"}),
     "byte_changed": Run("F4", 4, {"unexpected"}),
-    "batch_reversed": Run("F4", 4, {"disordered"}),
+    "batch_reversed": Run("F12", 1, {"disordered"}),
     "lease_by_message": Run("F11", 5, {"stale_acks"}),
     "stale_ack_accepted": Run("F11", 5, {"stale_acks"}),
     "dead_putter_kept": Run("F4b", 2, {"ghosts"}, patience=2),

@@ -16,7 +16,9 @@ def stopped_consumers(stage: Stage, trials: int) -> None:
     for count in stage.rounds(trials, AT_ONCE):
         # Whoever has a message keeps it until told, so that no load of the machine decides who
         # has what when.
-        told = stage.folder / f"told{stage.trials}"
+        told, others_told = (
+            stage.folder / f"{who}-told-{stage.trials}" for who in ("victims", "others")
+        )
         hold = {"work_until": str(told), "concurrency": 1}
         victims = [stage.consumer(stage.rng.choice(KINDS), **hold) for _ in range(count)]
         stage.until_waiting(victims)
@@ -24,6 +26,7 @@ def stopped_consumers(stage: Stage, trials: int) -> None:
         for victim in victims:
             victim.until("delivered")
             victim.stop()
+        hold = {"work_until": str(others_told), "concurrency": 1}
         others = [stage.consumer("deliveries", **hold) for _ in victims]
         for other in others:
             other.until("delivered")
@@ -31,8 +34,11 @@ def stopped_consumers(stage: Stage, trials: int) -> None:
         told.touch()
         for victim in victims:
             victim.resume()
-        for program in (*victims, *others):
-            program.until("processed")
+        for victim in victims:
+            victim.until("processed")
+        others_told.touch()
+        for other in others:
+            other.until("processed")
         if stage.hosting == "ours":
             stage.until_statistics(lambda counts: not counts["unfinished"], "all is done")
         for program in (*victims, *others):
