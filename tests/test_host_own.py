@@ -273,9 +273,12 @@ def test_a_repeated_request_is_not_run_again(host: QueueServer):
         assert one.call("put", [b"x"], None, channel="put", number=2, queue="small") == 1
         assert one.call("put", [b"c"], None, channel="another", number=2) == 1
         assert one.call("qsize") == 3
+        for _ in range(2):  # and not the answer to the one before
+            assert one.call("put", [b"e", b"f"], None, channel="put", number=3) == 2
+        assert one.call("qsize") == 5
     with client(host, "another client") as another:
         assert another.call("put", [b"d"], None, channel="put", number=2) == 1
-        assert another.call("qsize") == 4
+        assert another.call("qsize") == 6
 
 
 def test_errors_are_repeated_too(host: QueueServer):

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.chaos.checker import Rules
 from tests.chaos.faults import Fault
+from tests.chaos.messages import SMALL, Sizes
 from tests.chaos.processes import Program
 from tests.chaos.programs.consumers import LEASING
 from tests.chaos.relay import Connection, Relay
@@ -16,7 +17,9 @@ from tests.chaos.stage import Stage
 from tests.chaos.waits import until
 
 FRAME = 4096
+LONG: Sizes = ((FRAME, FRAME, 1),)
 HANDSHAKE = 8  # messages of one side, at most
+GREETINGS = 4  # messages of a host before the first that a program asked for
 SHORT_FRAME = 64
 PATIENCE: dict[str, Any] = {"call_timeout": 0.3, "connect_timeout": 0.3, "wait": 20.0}
 CLIENTS = 12
@@ -48,6 +51,25 @@ def half_open(stage: Stage, trials: int) -> None:
         programs = _clients(stage, relay, relay)
         for _ in stage.rounds(trials):
             until(stopped_again, "a connection stopped", 10)
+        _heal(stage, [relay], programs)
+
+
+def lost_replies(stage: Stage, trials: int) -> None:
+    """Each connection stops before some reply, so that what was asked for has happened and nobody
+    knows; and is asked for again, over the next one."""
+
+    def arm(connection: Connection) -> None:
+        if stage.trials < trials:
+            connection.down.stop_at(GREETINGS + stage.rng.randrange(4), 0)
+
+    with relay_to(stage, arm) as relay:
+        programs = _clients(stage, relay, relay, sizes=SMALL, batch=3)
+        for _ in stage.rounds(trials):
+            until(lambda: len(relay.stops) > stage.trials, "a connection stopped", 10)
+        for program in programs:
+            if program.name.startswith("p"):
+                # With two replies more there is none that it still waits for in vain.
+                program.until("ok", program.log.count("ok") + 2)
         _heal(stage, [relay], programs)
 
 
@@ -124,10 +146,11 @@ def relay_to(stage: Stage, on_accept: Callable[[Connection], None], *, name: str
     return Relay(("127.0.0.1", 0), target, on_accept)
 
 
-def _clients(stage: Stage, putting: Relay, receiving: Relay) -> list[Program]:
-    sizes = ((FRAME, FRAME, 1),)
+def _clients(
+    stage: Stage, putting: Relay, receiving: Relay, *, sizes: Sizes = LONG, batch: int = 1
+) -> list[Program]:
     producers = [
-        stage.producer(sizes=sizes, pause=0.005, batch=1, address=putting.address, **PATIENCE)
+        stage.producer(sizes=sizes, pause=0.005, batch=batch, address=putting.address, **PATIENCE)
         for _ in range(CLIENTS // 2)
     ]
     kinds = ("get", *LEASING)
@@ -188,4 +211,13 @@ F13_BYTES = Fault(
     settings={"handshake_timeout": 1.0},
     rules=Rules(in_order=False),
 )
-ALL = (F13, F13_SWIZZLED, F13_BYTES)
+F13_REPLIES = Fault(
+    code="F13d",
+    title="connection half-open before a reply",
+    short=24,
+    long=1000,
+    inject=lost_replies,
+    settings={"handshake_timeout": 1.0},
+    rules=Rules(in_order=False),
+)
+ALL = (F13, F13_SWIZZLED, F13_BYTES, F13_REPLIES)
