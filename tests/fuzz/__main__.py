@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import os
 import platform
 import random
 import re
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +30,68 @@ GROWTH = 20.0  # megabytes
 SETTLED = 0.2  # of the executions, after which memory is not to grow
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one target.
+
+    Attributes:
+        memory: megabytes at the peak, and by how many they grew after the first fifth.
+        output: what is to be read where it failed.
+    """
+
+    target: str
+    failed: bool
+    executions: int
+    seconds: float
+    memory: tuple[float, float]
+    output: str
+
+    def __str__(self) -> str:
+        peak, grown = self.memory
+        return (
+            f"| {self.target} | {self.executions:,} | {'FAILED' if self.failed else 'no failure'} "
+            f"| {self.executions / self.seconds:,.0f} | {peak:.0f} | {grown:+.1f} |"
+        )
+
+
 def main() -> int:
-    """Fuzz in a process of its own, which may die of it."""
+    """Fuzz each target in a process of its own, which may die of it; 1 where one failed."""
+    from tests.fuzz.targets import TARGETS  # where atheris looks on, nothing is imported before it
+
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--executions", type=int, default=1_000_000)
+    parser.add_argument("--executions", type=int, default=1_000_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--target", default="any_target", help="one alone; see targets.py")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="these alone")
     engine = "random" if importlib.util.find_spec("atheris") is None else "atheris"
     parser.add_argument("--engine", choices=("atheris", "random"), default=engine)
     options = parser.parse_args()
 
-    arguments = f"{options.target!r}, {options.engine!r}, {options.executions}, {options.seed}"
-    program = f"from tests.fuzz.__main__ import fuzz; fuzz({arguments})"
+    targets = options.target or list(TARGETS)
+    share = -(-options.executions // len(targets))
     began = time.monotonic()
-    run = subprocess.run(
-        [sys.executable, "-c", program],
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        outcomes = list(
+            pool.map(lambda name: run(name, options.engine, share, options.seed), targets)
+        )
+    for outcome in outcomes:
+        if outcome.failed:
+            print(outcome.output[-10_000:])
+    print(
+        f"Python {platform.python_version()}, engine {options.engine}, seed {options.seed}, "
+        f"{time.monotonic() - began:.0f} s\n\n"
+        "| target | executions | outcome | a second | peak MB | grown by MB |\n"
+        "| --- | ---: | --- | ---: | ---: | ---: |"
+    )
+    print(*outcomes, sep="\n")
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+def run(target: str, engine: str, executions: int, seed: int) -> Outcome:
+    """Fuzz a target in another process."""
+    arguments = f"{target!r}, {engine!r}, {executions}, {seed}"
+    began = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-c", f"from tests.fuzz.__main__ import fuzz; fuzz({arguments})"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -49,19 +99,12 @@ def main() -> int:
         check=False,
     )
     seconds = time.monotonic() - began
-    memory = {when: float(size) for when, size in re.findall(r"memory (\w+): (\S+)", run.stdout)}
-    whole = run.returncode == 0 and "end" in memory
+    said = re.findall(r"memory (\w+): (\S+)", process.stdout)
+    memory = {when: float(megabytes) for when, megabytes in said}
     grown = memory.get("end", 0.0) - memory.get("settled", 0.0)
-    if not whole:
-        print(run.stdout[-10_000:])
-    print(
-        f"{options.executions} executions of {options.target} ({options.engine}, seed "
-        f"{options.seed}, Python {platform.python_version()}): "
-        f"{'no failure' if whole else 'FAILED'}, {options.executions / seconds:.0f} a second, "
-        f"peak memory {memory.get('peak', 0.0):.0f} MB, grown by {grown:.1f} MB after the first "
-        f"{SETTLED:.0%}"
-    )
-    return int(not whole or grown > GROWTH)
+    failed = process.returncode != 0 or "end" not in memory or grown > GROWTH
+    peak = memory.get("peak", 0.0)
+    return Outcome(target, failed, executions, seconds, (peak, grown), process.stdout)
 
 
 def fuzz(target: str, engine: str, executions: int, seed: int) -> None:
@@ -82,9 +125,9 @@ def fuzz(target: str, engine: str, executions: int, seed: int) -> None:
             print(f"memory peak: {peak}\nmemory end: {_memory()}", flush=True)
 
     if engine == "random":
-        from tests.fuzz import targets
+        from tests.fuzz.targets import TARGETS
 
-        call = getattr(targets, target)
+        call = TARGETS[target]
         rng = random.Random(seed)
         for _ in range(executions):
             execute(rng.randbytes(rng.randrange(LONGEST)))
@@ -93,10 +136,9 @@ def fuzz(target: str, engine: str, executions: int, seed: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["aiomanager"]):
-        from tests.fuzz import targets
-    call = getattr(targets, target)
+        from tests.fuzz.targets import TARGETS
+    call = TARGETS[target]
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        # A run, and not executions more than that, begins with some that measure an empty corpus.
         atheris.Setup(
             [
                 "fuzz",

@@ -185,9 +185,3 @@ TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (framing, parts, client_shakes, host_shakes, stranger, authenticated)
 }
-
-
-def any_target(data: bytes) -> None:
-    """The target that the first byte says, with the rest."""
-    names = list(TARGETS)
-    TARGETS[names[data[0] % len(names) if data else 0]](data[1:])
