@@ -17,15 +17,18 @@ AT_ONCE = 20
 
 def waiting_processes(stage: Stage, trials: int) -> None:
     """Each trial is a process that waits; a message wakes the one that has waited longest."""
+    assert stage.host is not None
+    process = stage.host.process
+    before = process.memory_info().rss
     programs: list[Program] = []
     for count in stage.rounds(trials, AT_ONCE):
         # In batches: what is measured is the waiting, and not the starting.
         programs += [stage.consumer("get") for _ in range(count)]
         stage.until_waiting(programs)
-    assert stage.host is not None
-    process = stage.host.process
     stage.notes["waiting"] = len(programs)
     stage.notes["host_mb"] = round(process.memory_info().rss / 1e6)
+    grown = process.memory_info().rss - before
+    stage.notes["host_kb_each"] = round(grown / len(programs) / 1e3, 1)
     stage.notes["host_threads"] = process.num_threads()
     stage.check(process.num_threads() <= 2, "a waiting get costs the host a thread")
     sent: list[tuple[str, float]] = []
@@ -52,6 +55,7 @@ W1 = Fault(
     title="processes with a waiting get each, then puts",
     short=40,
     long=200,
+    at_once=200,
     inject=waiting_processes,
     rules=Rules(exactly_once=True),
 )
