@@ -16,6 +16,7 @@ INTERRUPTED_AT_ONCE = 3
 def cancelled_calls(stage: Stage, trials: int) -> None:
     """Calls of every kind are cancelled at any instant, by every means of every event loop."""
     if stage.hosting != "ours":
+        stage.consumer("stock")
         stage.see_end(stage.start("stock canceller", "canceller", count=trials), 10 + trials / 10)
         stage.trials += trials
         return
@@ -73,7 +74,7 @@ F9 = Fault(
     long=100_000,
     at_once=5000,
     seconds=250.0,
-    control=60,
+    control=100,
     inject=cancelled_calls,
     queues={QUEUE: 20},
     rules=Rules(exactly_once=True, in_order=False),

@@ -15,6 +15,8 @@ from tests.chaos.waits import Stuck
 EVERY_KIND = ("get", *LEASING, "stock")
 AT_ONCE = 4  # trials
 BATCH = 100  # messages
+FULL_BATCH = 500
+MESSAGES_A_KILL = 10_000
 
 
 def waiting_consumers(stage: Stage, trials: int) -> None:
@@ -64,6 +66,19 @@ def consumers_under_load(stage: Stage, trials: int) -> None:
         position = stage.rng.randrange(len(victims))
         stage.kill(victims[position])
         victims[position] = stage.consumer(stage.rng.choice(LEASING), work=0.0005)
+    _end_producers(stage, producers)
+
+
+def consumers_under_full_load(stage: Stage, trials: int) -> None:
+    """The same with as many messages as go through the queue: thousands for each kill."""
+    producers = [stage.producer(batch=FULL_BATCH, sizes=SMALL) for _ in range(2)]
+    victims = [stage.consumer(kind) for kind in LEASING]
+    for _ in stage.rounds(trials):
+        enough = stage.statistics()["done"] + MESSAGES_A_KILL
+        stage.until_statistics(lambda counts, n=enough: counts["done"] >= n, "thousands", 120)  # type: ignore[misc]
+        position = stage.rng.randrange(len(victims))
+        stage.kill(victims[position])
+        victims[position] = stage.consumer(LEASING[position])
     _end_producers(stage, producers)
 
 
@@ -140,6 +155,16 @@ F3 = Fault(
     inject=consumers_under_load,
     queues={QUEUE: 1000},
 )
+F3_LOADED = Fault(
+    code="F3b",
+    title="consumer killed beside each 10,000 messages",
+    short=0,
+    long=100,
+    at_once=10,
+    seconds=600.0,
+    inject=consumers_under_full_load,
+    queues={QUEUE: 5000},
+)
 F4 = Fault(
     code="F4",
     title="producer killed at any instant, mid-message too",
@@ -159,4 +184,4 @@ F4_GHOSTS = Fault(
     queues={QUEUE: 1},
     rules=Rules(exactly_once=True, no_ghosts=True),
 )
-ALL = (F1, F2, F3, F4, F4_GHOSTS)
+ALL = (F1, F2, F3, F3_LOADED, F4, F4_GHOSTS)
