@@ -8,7 +8,7 @@ from typing import Any
 from aiomanager._consumer import _Consumer
 from aiomanager._inbox import Inbox
 from aiomanager._session import Session
-from aiomanager._tasks import Slot, filled
+from aiomanager._slots import Slot, filled
 from tests.chaos.defects.table import Defect, Patch, enter
 
 DEFECTS: dict[str, Defect] = {}

@@ -53,7 +53,7 @@ def bad_peers(stage: Stage, trials: int) -> None:
             slowest = max(slowest, _serve(stage))
             theirs = host.process.num_fds() - before.descriptors
             most = max(most, theirs)
-            return theirs <= 0
+            return bool(theirs <= 0)
 
         until(rid_of_them, "it is rid of them", RID_SECONDS)
         stage.notes["rid_of_them_s"] = round(time.monotonic() - connected, 2)
