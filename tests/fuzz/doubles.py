@@ -86,6 +86,9 @@ class FakeSocket:
         self.reads = True
         self.closed = False
 
+    def setsockopt(self, *option: int) -> None:
+        """Nothing that it could change."""
+
     def recv(self, size: int, flags: int = 0) -> bytes:
         if not self.arriving:
             raise BlockingIOError
