@@ -39,9 +39,8 @@ class Run(NamedTuple):
 
 SEEN_BY_THE_CHECKER = {
     "no_requeue": Run("F2", 2, {"lost"}),
-    "dead_waiter_kept": Run("F1", 2, {"lost"}, patience=2),
-    "claim_dropped": Run("F9", 300, {"lost"}, patience=2),
-    "delayed_nack_forgotten": Run("F9", 600, {"lost"}),
+    "dead_waiter_kept": Run("F1", 2, {"lost"}, patience=4),
+    "claim_dropped": Run("F9", 300, {"lost", "hung"}, patience=2),
     "cancelled_receive_dropped": Run("F9", 150, {"hung"}, patience=2),
     "lease_timeout_never": Run("F11", 1, {"hung"}, patience=2),
     "reply_off_by_one": Run("F9", 60, {"hung"}, patience=2),
@@ -57,13 +56,13 @@ SEEN_BY_THE_CHECKER = {
     "batch_reversed": Run("F12", 1, {"disordered"}),
     "lease_by_message": Run("F11", 5, {"stale_acks"}, settings=LONG_LEASES),
     "stale_ack_accepted": Run("F11", 5, {"stale_acks"}, settings=LONG_LEASES),
-    "dead_putter_kept": Run("F4b", 2, {"ghosts"}, patience=2),
+    "dead_putter_kept": Run("F4b", 2, {"ghosts"}, patience=4),
     "join_forgets_leases": Run("J1", 1, {"early_joins"}),
-    "task_done_for_others": Run("J1", 1, {"early_joins"}, patience=2),
-    "descriptors_kept": Run("F1", 1, {"left_behind"}, patience=2),
-    "threads_kept": Run("F1", 1, {"left_behind"}, patience=2),
+    "task_done_for_others": Run("J1", 1, {"early_joins"}, patience=4),
+    "descriptors_kept": Run("F1", 1, {"left_behind"}, patience=4),
+    "threads_kept": Run("F1", 1, {"left_behind"}, patience=4),
     "socket_file_kept": Run("F1", 1, {"left_behind"}),
-    "orphaned": Run("F8", 2, {"left_behind"}, patience=2),
+    "orphaned": Run("F8", 2, {"left_behind"}, patience=6),
 }
 
 
@@ -82,6 +81,13 @@ def an_item_that_was_refused() -> None:
     """It is the next to be handed out."""
     queue = HostedQueue(FakeTimers())
     test_hosted.test_a_refused_item_is_handed_out_again(Owner(queue, "one"), Owner(queue, "other"))
+
+
+def an_item_that_was_refused_for_a_while() -> None:
+    """It is handed out when its time has come."""
+    clock = FakeTimers()
+    queue = HostedQueue(clock)
+    test_hosted.test_a_refused_item_may_have_to_wait(queue, Owner(queue), clock)
 
 
 def a_cancelled_receive() -> None:
@@ -114,6 +120,7 @@ def a_stranger_without_the_key() -> None:
 
 SEEN_BY_A_TEST: dict[str, Callable[[], object]] = {
     "returned_to_the_tail": an_item_that_was_refused,
+    "delayed_nack_forgotten": an_item_that_was_refused_for_a_while,
     "cancel_ignored": a_cancelled_receive,
     "sentinel_handled": a_sentinel,
     "answers_of_all_channels": a_repeated_request,
