@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._backlog import Item
 from ._frames import decode
 
 
@@ -29,3 +30,9 @@ class DeadLetter:
     def item(self) -> Any:
         """The item. Raises `DecodeError` where this process cannot unpickle it."""
         return decode(self.data)
+
+
+def given_up(item: Item, queue: str) -> DeadLetter:
+    """The letter of an item of a queue that ended its consumers too often, at the host."""
+    reason = f"its consumer was lost {item.attempt} times"
+    return DeadLetter(bytes(item.data), reason, item.attempt, queue)

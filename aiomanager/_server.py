@@ -21,7 +21,7 @@ from ._ending import stopped_by_signals
 from ._faces import PUTS, STOCK_METHODS, Answer, OwnFace, Send, StockFace, with_frame
 from ._frames import encode
 from ._hosted import HostedQueue
-from ._letters import DeadLetter
+from ._letters import given_up
 from ._listening import Address, Listener, configure, describe
 from ._peers import Peer
 from ._plain import NotPlainError, encode_any, encode_plain, load_plain
@@ -104,9 +104,8 @@ class QueueServer(managers.Server):
             return None
 
         def bury(item: Item) -> None:
-            reason = f"its consumer was lost {item.attempt} times"
-            letter = DeadLetter(bytes(item.data), reason, item.attempt, name)
-            self.reactor.warn("an item of queue %r goes to %r: %s", name, target, reason)
+            letter = given_up(item, name)
+            self.reactor.warn("an item of queue %r goes to %r: %s", name, target, letter.reason)
             self.queues[target].add(encode(letter))
 
         return bury
@@ -162,12 +161,12 @@ class QueueServer(managers.Server):
         self._listener.close()
 
     def _stop_when_idle(self, deadline: float) -> None:
-        now = self.reactor.time()
+        soon = self.reactor.time() + STOP_POLL
         idle = not self._at_workers and all(peer.idle for peer in self._peers)
-        if idle or now >= deadline:
+        if idle or soon > deadline:
             self.reactor.stop()
         else:
-            self.reactor.call_at(now + STOP_POLL, lambda: self._stop_when_idle(deadline))
+            self.reactor.call_at(soon, lambda: self._stop_when_idle(deadline))
 
     # -- connections --------------------------------------------------------------------------
 
@@ -231,8 +230,7 @@ class QueueServer(managers.Server):
         if worker is not None:
             worker.end()
         for name, hosted in self.queues.items():
-            returned = hosted.owner_lost(peer)
-            if returned:
+            if returned := hosted.owner_lost(peer):
                 self.reactor.warn(
                     "a client is gone; %d items of queue %r that it had not settled go to others",
                     returned, name,
