@@ -29,11 +29,16 @@ class Program:
     """
 
     def __init__(
-        self, path: Path, *args: str, cwd: Path, env: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        *args: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         # Blank as in a user's shell: an error in an example must not pass for a warning.
         self.process = subprocess.Popen(
-            [sys.executable, str(path), *args],
+            [python, str(path), *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -84,6 +89,8 @@ class Program:
             pytest.fail(f"not in time: {awaited}; the program said:\n{self.text}")
         if line is not None:
             self.output.append(line)
+        else:
+            self._lines.put(None)  # for whoever asks again
         return line
 
     def __enter__(self) -> Program:  # noqa: PYI034 - nobody inherits from it
