@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar, overload
 
 import anyio
+import psutil
 import pytest
 
 T = TypeVar("T")
@@ -61,6 +62,12 @@ def wait_until_sync(predicate: Callable[[], T], *, timeout: float = 10.0, descri
         if last_try:
             _fail(timeout, description, value)
         time.sleep(POLL_INTERVAL)
+
+
+def while_busy(seconds: float) -> float:
+    """How long that may take which takes `seconds` on a machine that does nothing else."""
+    busy: float = psutil.getloadavg()[0] / (psutil.cpu_count() or 1)
+    return seconds * max(1.0, busy)
 
 
 def _fail(timeout: float, description: str, value: object) -> NoReturn:

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _host_can(place):
     if not place.host.can_shut_down:
-        pytest.skip("this host has no shutdown: see test_a_host_that_cannot in test_errors.py")
+        pytest.skip(
+            "this host has no shutdown: see test_a_queue_that_is_shut_down in test_errors.py"
+        )
 
 
 async def assert_shut_down(queue):
