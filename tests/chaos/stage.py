@@ -240,12 +240,12 @@ class Stage:
             self._log.write("ok", op=operation)
         return messages
 
-    def qsize(self) -> int:
-        """Items that wait, at any host."""
+    def task_done(self, count: int) -> None:
+        """Say for somebody else that items are done which he has taken."""
         if self._putter is None:
             self._putter = StockQueue(self.address, KEY, QUEUE)
-        size: int = self._putter.call("qsize")
-        return size
+        for _ in range(count):
+            self._putter.call("task_done")
 
     def statistics(self, queue: str = QUEUE) -> dict[str, Any]:
         """What a host of ours counts."""

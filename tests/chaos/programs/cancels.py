@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -145,7 +146,8 @@ _WAYS_OF_TRIO = (_by_scope,)
 
 
 def interrupted(log: Log, options: dict[str, Any]) -> None:
-    """Make calls until SIGINT, which ends the event loop; then start another; `count` times."""
+    """Make calls until SIGINT, which ends the event loop; then start another; `count` times, or
+    until the file `enough` is there."""
     rng = random.Random(options["seed"])
     maker = Maker(options["name"], rng, SMALL)
 
@@ -158,6 +160,8 @@ def interrupted(log: Log, options: dict[str, Any]) -> None:
                     await caller.call(rng.choice(options["calls"]))
 
     for _ in range(options["count"]):
+        if Path(options["enough"]).exists():
+            return
         try:
             run(options, main)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import asyncio
 import queue
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.logs import Log
@@ -57,11 +58,14 @@ def canceller(log: Log, options: dict[str, Any]) -> None:
 
 
 def interrupted(log: Log, options: dict[str, Any]) -> None:
-    """Call until SIGINT, and go on with the same proxy; `count` times."""
+    """Call until SIGINT, and go on with the same proxy; `count` times, or until the file `enough`
+    is there."""
     rng = random.Random(options["seed"])
     maker = Maker(options["name"], rng, SMALL)
     proxy = proxy_of(options)
     for _ in range(options["count"]):
+        if Path(options["enough"]).exists():
+            return
         try:
             log.write("calling")
             while True:
