@@ -24,6 +24,7 @@ _LEGEND = (
     "`measured` is the worst of all runs. `stock host` is the negative control: the same at a "
     "host, or with a client, of the standard library."
 )
+_ROW = re.compile(r"\| ([A-Z]\d+\w*) \|.*")
 _REQUIRED = ("lost", "hung", "unexpected", "enqueued_twice")
 _PACKAGES = ("anyio", "trio", "uvloop")
 
@@ -32,20 +33,21 @@ class Results:
     """What came of each fault up to now.
 
     Args:
-        path: of the file; where it has rows of faults that this run leaves out, they stay.
+        path: of the file; where it has rows of faults that this run leaves out, they stay, and so
+            do the commands that they are from.
         command: that this run was started by.
     """
 
     def __init__(self, path: Path | None, command: str, seed: int) -> None:
         self._path = path
-        self._command = command
+        self._commands = [command]
         self._seed = seed
         self._rows: dict[str, str] = {}
         self.valid = True
         if path is not None and path.exists() and "--fault" in command:
-            for line in path.read_text().splitlines():
-                if found := re.match(r"\| ([A-Z]\d+\w*) \|", line):
-                    self._rows[found[1]] = line
+            lines = path.read_text().splitlines()
+            self._rows = {row[1]: row[0] for line in lines if (row := _ROW.match(line))}
+            self._commands = [line.strip() for line in lines if line.startswith("    ")] + [command]
 
     def add(self, fault: Fault, ours: Tally | None, stock: Tally | None) -> None:
         """Add the row of a fault, or put it in the place of an older one."""
@@ -68,7 +70,7 @@ class Results:
         )
         lines = [
             "# What the chaos runs showed", "",
-            f"    {self._command}", "",
+            *(f"    {command}" for command in self._commands), "",
             machine, "", _LEGEND, "",
             f"| {' | '.join(_HEAD)} |", "|---" * len(_HEAD) + "|", *self._rows.values(),
         ]  # fmt: skip

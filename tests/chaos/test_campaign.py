@@ -58,6 +58,7 @@ def test_rows_of_other_faults_stay(tmp_path: Path) -> None:
     Results(path, "python -m tests.chaos --long --fault F99", 1).add(
         LOSING, Tally(fault=LOSING, asked=9, trials=8, seed=1, report=Report(acked=6)), None
     )
+    assert "--long\n    python -m tests.chaos --long --fault F99\n\n" in path.read_text()
     rows = [line.split(" | ") for line in path.read_text().splitlines() if "| F9" in line]
     assert [(row[0], row[3], row[6], row[10]) for row in rows] == [
         ("| F98", "9", "5", "0"),
