@@ -123,6 +123,10 @@ class FakeSocket:
         return ""
 
 
+def _in_short() -> str:
+    return repr(sys.exception())
+
+
 class Host(_server.QueueServer):
     """A host of two queues, `jobs` with room for all and `small` with room for two. What it would
     hand to a thread of its own is counted: from there on a peer that has the key does what it
@@ -144,11 +148,14 @@ class Host(_server.QueueServer):
             mock.patch.object(_server, "Listener", FakeListener),
         ):
             super().__init__(registry, None, KEY)
-        # The standard library's formatting of tracebacks would take nine tenths of the time.
-        setattr(_server, "format_exc", lambda: repr(sys.exception()))  # noqa: B010
         self.to_workers = 0
         for queue in self.queues.values():
             queue._leases._ids = itertools.count()  # so that whoever guesses one may be right
+
+    def _message(self, peer: Peer, message: Buffer) -> None:
+        # The standard library's formatting of tracebacks would take nine tenths of the time.
+        with mock.patch.object(_server, "format_exc", _in_short):
+            super()._message(peer, message)
 
     def _to_worker(self, peer: Peer, message: Buffer) -> None:
         self.to_workers += 1
