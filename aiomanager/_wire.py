@@ -227,7 +227,14 @@ class _Memory(mmap.mmap):
         # 40 ms and more for each GiB, for which nobody has to wait: `close` lets others run.
         if len(self) >= RELEASED_APART:
             with contextlib.suppress(RuntimeError):  # no thread to be had
-                threading.Thread(target=self.close, name="aiomanager-memory", daemon=True).start()
+                threading.Thread(
+                    target=self._release, name="aiomanager-memory", daemon=True
+                ).start()
+
+    def _release(self) -> None:
+        # As part of a cycle it may have views still; then it goes with the last of them.
+        with contextlib.suppress(BufferError):
+            self.close()
 
 
 # -- requests and replies ---------------------------------------------------------------------

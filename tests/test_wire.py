@@ -5,6 +5,7 @@ Nothing here opens a socket of ours: the protocol does no I/O, so the tests feed
 
 from __future__ import annotations
 
+import gc
 import hmac
 import io
 import multiprocessing
@@ -149,6 +150,20 @@ def test_the_memory_of_a_message_is_given_back():
     wait_until_sync(
         lambda: process.memory_info().rss - before < size // 2, description="it is given back"
     )
+
+
+def test_the_memory_of_a_message_in_a_cycle_is_given_back():
+    """An error whose traceback holds a part of it, say: the collector ends all of it at once."""
+    reader = MessageReader()
+    reader.feed(struct.pack("!i", RELEASED_APART))
+    assert reader.next() is None
+    cycle: list[object] = [memoryview(reader._body or b"")]
+    cycle.append(cycle)
+    del reader, cycle
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "aiomanager-memory":
+            thread.join(10)  # what it raised would fail this test
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10), st.data())
