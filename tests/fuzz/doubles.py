@@ -97,6 +97,11 @@ class FakeSocket:
             self.arriving = self.arriving[size:]
         return data
 
+    def recv_into(self, buffer: memoryview) -> int:
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def send(self, data: Buffer) -> int:
         return self.sendmsg([data])
 

@@ -33,7 +33,7 @@ _FAILURE = b"".join(pack([b"#FAILURE#"]))
 # Both kinds of messages, those that are cut out of what was read and those that are gathered, in
 # as few bytes as a fuzzer likes to try.
 _BULK_SIZE = 32
-_LIMITS = (0, 40, 256, 2**40)
+_LIMITS = (0, 40, 256, 2**24)
 
 
 def framing(data: bytes) -> None:
