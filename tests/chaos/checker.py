@@ -29,12 +29,15 @@ class Rules:
         exactly_once: nobody was killed, so that nothing may be processed twice.
         in_order: no get was cancelled, so that each consumer meets a producer's messages in order.
         no_ghosts: whoever was killed in a put was waiting for room, so that none may come out.
+        overtaken: connections end with messages on them, so that one that comes to its consumer
+            late may be of an older lease than what others have logged before.
     """
 
     drained: bool = True
     exactly_once: bool = False
     in_order: bool = True
     no_ghosts: bool = False
+    overtaken: bool = False
 
 
 @dataclass(kw_only=True)
@@ -257,9 +260,13 @@ class _Check:
         report = self._report
         deaths = sum(death >= message.tried for death in self._host_deaths)
         firsts = sum(delivery.attempt == 1 for delivery in message.deliveries)
-        # What somebody took is out of the queue for good.
-        after_take = sum(earlier.taken for earlier in message.deliveries[:-1])
-        if max(firsts - 1, after_take) > deaths:
+        # What somebody took is out of the queue for good: for others to take, at the least.
+        after_take = sum(
+            earlier.taken and (later.taken or not self._rules.overtaken)
+            for earlier, later in itertools.pairwise(message.deliveries)
+        )
+        takes = sum(delivery.taken for delivery in message.deliveries)
+        if max(firsts, takes, after_take + 1) - 1 > deaths:
             report.enqueued_twice.append(ident)
         for earlier, later in zip(message.deliveries, message.deliveries[1:], strict=False):
             report.redeliveries += 1
@@ -273,7 +280,12 @@ class _Check:
         message = self._messages.get(ident)
         before = [d for d in (message.deliveries if message else ()) if d.time < tried]
         mine = [position for position, d in enumerate(before) if d.who == who]
-        if mine and mine[-1] != len(before) - 1 and not before[mine[-1]].taken:
+        if not mine or before[mine[-1]].taken:
+            return
+        later = before[mine[-1] + 1 :]
+        if self._rules.overtaken:
+            later = [d for d in later if (d.attempt or 0) > (before[mine[-1]].attempt or 0)]
+        if later:
             self._report.stale_acks.append(f"{who}: {ident}")
 
     def _judge_joins(self, last_death: float) -> None:

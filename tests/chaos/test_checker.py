@@ -110,6 +110,21 @@ def test_where_nothing_may_be_redone_a_duplicate_is_a_problem():
     assert report(Rules(exactly_once=True), **records).processed_twice == ["p:0"]
 
 
+def test_a_delivery_of_an_older_lease_may_come_late():
+    """Where connections end with messages on them, who had a message before may see it after the
+    one who took it; what is taken twice, or acked by who no longer has it, is wrong there too."""
+    rules = Rules(overtaken=True)
+    puts, taken, late = put(1, "p:0"), got("p:0", None, taken=True), got("p:0", None)
+    assert report(rules, p=puts, c=taken, d=late).valid
+    assert report(p=puts, c=taken, d=late).enqueued_twice == ["p:0"]
+    again = got("p:0", None, taken=True)
+    assert report(rules, p=puts, c=taken, d=again).enqueued_twice == ["p:0"]
+    first, older, second = got("p:0", 2), got("p:0", None), got("p:0", 3)
+    settled = acked("p:0")
+    assert report(rules, p=puts, c=first + settled, d=older).valid
+    assert report(rules, p=puts, c=first + settled, d=second).stale_acks == ["c: p:0"]
+
+
 def test_what_a_dead_host_had_is_not_lost():
     """It is counted apart; what was put after the host's death is not excused by it."""
     before = put(1, "p:0")

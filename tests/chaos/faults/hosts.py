@@ -187,5 +187,6 @@ F12 = Fault(
     seconds=200.0,
     inject=stopped_hosts,
     queues={QUEUE: 300},
+    rules=Rules(overtaken=True),
 )
 ALL = (F6, F7, F8, F12)

@@ -188,7 +188,7 @@ F13 = Fault(
     control=8,
     inject=half_open,
     settings={"handshake_timeout": 1.0},
-    rules=Rules(in_order=False),
+    rules=Rules(in_order=False, overtaken=True),
 )
 F13_SWIZZLED = Fault(
     code="F13b",
@@ -197,7 +197,7 @@ F13_SWIZZLED = Fault(
     long=1000,
     inject=swizzled,
     settings={"handshake_timeout": 1.0},
-    rules=Rules(in_order=False),
+    rules=Rules(in_order=False, overtaken=True),
     tcp=True,
 )
 F13_BYTES = Fault(
@@ -209,7 +209,7 @@ F13_BYTES = Fault(
     seconds=450.0,
     inject=every_byte,
     settings={"handshake_timeout": 1.0},
-    rules=Rules(in_order=False),
+    rules=Rules(in_order=False, overtaken=True),
 )
 F13_REPLIES = Fault(
     code="F13d",
