@@ -65,6 +65,16 @@ def host_processes(scratch: object) -> Iterator[Mapping[str, Host]]:
         yield {kind: stack.enter_context(running(kind)) for kind in KINDS if kind != "memory"}
 
 
+@pytest.fixture(scope="session")
+def tcp_processes(scratch: object) -> Iterator[Mapping[str, Host]]:
+    """Host processes that listen on TCP."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            kind: stack.enter_context(running(kind, ("127.0.0.1", 0)))
+            for kind in ("ours", "stock-queue")
+        }
+
+
 def _places() -> Iterator[Any]:
     for kind in KINDS:
         for lane in LANES:

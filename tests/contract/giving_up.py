@@ -71,17 +71,22 @@ class Impatience:
 
     async def call(self, call: Call) -> Any:
         """What the call returns, or GAVE_UP. The call may not even have begun."""
-        return await self._call(call, self.patience())
+        outcome = await self.chance.choice(self._ways)(call, self.patience())
+        self.given_up += outcome is GAVE_UP
+        return outcome
 
     async def begin(self, call: Call) -> None:
         """The same for a call that is begun in any case."""
-        # With no time at all, `wait_for` and others give up before its first step.
-        await self._call(call, self.patience() or 1e-6)
+        begun = False
 
-    async def _call(self, call: Call, seconds: float) -> Any:
-        outcome = await self.chance.choice(self._ways)(call, seconds)
-        self.given_up += outcome is GAVE_UP
-        return outcome
+        async def beginning() -> None:
+            nonlocal begun
+            begun = True
+            await call()
+
+        await self.call(beginning)
+        if not begun:  # a task that is cancelled before its first step has done nothing
+            await call()
 
     def patience(self) -> float:
         """Seconds until somebody gives up: up to 4 ms, and often none, since most happens in the

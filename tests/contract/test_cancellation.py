@@ -15,10 +15,11 @@ from tests.contract.giving_up import GAVE_UP, Impatience
 from tests.contract.hosts import Place
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 TASKS = 50
-DEADLINE = 55.0
+# Seconds, on a machine that is very busy with something else.
+DEADLINE = 110.0
 
 
 @pytest.fixture(

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from tests.contract import waiting_gets
-from tests.contract.hosts import KEY
+from tests.contract.hosts import KEY, Place
 from tests.hosts import stock_queue
 from tests.programs import PROJECT, Program
 from tests.waiting import while_busy
@@ -106,3 +106,28 @@ async def test_ten_thousand_waiting_gets(queue):
             await anyio.wait_all_tasks_blocked()
             await queue.put_many(range(10_000))
     assert sorted(got) == list(range(10_000))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["ours", "stock-queue"])
+@pytest.mark.parametrize("lane", ["stream", "thread"])
+async def test_two_hundred_who_connect_at_once(tcp_processes, kind, lane):
+    """All are served over TCP, although the backlog of a stock host has room for 16 of them up to
+    Python 3.12."""
+    host = tcp_processes[kind]
+    place = Place(host, lane)
+    name = host.name()
+
+    async def use(number: int) -> None:
+        async with place.connect(wait=45) as manager:
+            await manager.queue(name).put(number)
+
+    got: list[int] = []
+    async with place.connect() as manager:
+        with anyio.fail_after(50):
+            async with anyio.create_task_group() as group:
+                for number in range(200):
+                    group.start_soon(use, number)
+            while len(got) < 200:
+                got += await manager.queue(name).get_many(200)
+    assert sorted(got) == list(range(200))
