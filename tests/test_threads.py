@@ -1,0 +1,45 @@
+"""The thread lane, where its threads outlive those who wait for them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import anyio
+import pytest
+
+from aiomanager._addresses import parse
+from aiomanager._threads import ThreadLane
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.anyio
+
+
+class Late(ThreadLane):
+    """Its connections come when they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__(parse("tcp://127.0.0.1:1"), b"key", connect_timeout=5)
+        self.began = threading.Event()
+        self.let_through = threading.Event()
+        self.closed = threading.Event()
+
+    def _connect(self, name: str | None) -> Any:
+        self.began.set()
+        assert self.let_through.wait(10)
+        return self
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def test_a_connection_that_nobody_waits_for_any_more():
+    """The thread that brings it closes it."""
+    lane = Late()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lane.open, None)
+        await wait_until(lane.began.is_set, description="the thread connects")
+        group.cancel_scope.cancel()
+    assert not lane.closed.is_set()
+    lane.let_through.set()
+    await wait_until(lane.closed.is_set, description="the connection is closed")
