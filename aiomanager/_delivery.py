@@ -176,7 +176,7 @@ def _lost_lease() -> LeaseLostError:
 class Deliveries(AsyncIterator[Delivery[T]]):
     """Iterates over deliveries until a sentinel comes or the queue is shut down."""
 
-    def __init__(self, queue: Lessor[T], sentinel: object, prefetch: int) -> None:
+    def __init__(self, queue: Lessor[T], sentinel: object, prefetch: int = 1) -> None:
         self._ahead: Ahead[Delivery[T]] = Ahead(queue, prefetch)
         self._sentinel = sentinel
         self._ended = False

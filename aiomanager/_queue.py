@@ -203,7 +203,7 @@ class AsyncQueue(Generic[T]):
                 the queue, which is None unless told otherwise.
         """
         sentinel = self.sentinel if sentinel is ... else sentinel
-        return Deliveries(self, sentinel, self.prefetch)
+        return Deliveries(self, sentinel)
 
     async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
         """Lease up to `count` items, as soon as there is at least one, sentinels included; as
