@@ -141,7 +141,9 @@ class MessageReader:
             data = source.recv(READ_SIZE)
             self.feed(data)
             return len(data)
-        count = source.recv_into(memoryview(self._body)[self._filled :])
+        # No more than that: what a peer writes meanwhile would come with it, without an end.
+        end = self._filled + TURN_SIZE
+        count = source.recv_into(memoryview(self._body)[self._filled : end])
         self._filled += count
         return count
 
