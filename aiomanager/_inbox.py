@@ -53,7 +53,6 @@ class Inbox:
         self._engine = engine
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
         self._fetching = False
-        self._several = False  # the last fetch was for more than one waiter
         self._fetched: anyio.Event | None = None  # there while somebody waits for the end
         # Those who do not wait: what is there now, for all who ask now.
         self._at_once: Batcher[tuple[int, bool], list[Received]]
@@ -75,11 +74,7 @@ class Inbox:
         self._waiters[waiter] = None
         if not self._fetching:
             self._fetching = True
-            # Others whom the last fetch served come along.
-            if self._several:
-                call_soon(self._fetch)
-            else:
-                self._fetch()
+            call_soon(self._fetch)  # for all who begin to wait in this turn of the event loop
         try:
             if timeout is None:  # a scope costs as much as all the rest
                 return await waiter.wait()
@@ -116,7 +111,6 @@ class Inbox:
             wanted += waiter.count
             deadline = max(deadline, waiter.deadline)
         if wanted:
-            self._several = wanted > 1
             # Not for longer than they do: a stock host goes on waiting when they have left.
             left = deadline - anyio.current_time()
             timeout = None if left == math.inf else max(SHORTEST_WAIT, left)
