@@ -23,7 +23,8 @@ def waiting_processes(stage: Stage, trials: int) -> None:
     programs: list[Program] = []
     for count in stage.rounds(trials, AT_ONCE):
         # In batches: what is measured is the waiting, and not the starting.
-        programs += [stage.consumer("get") for _ in range(count)]
+        # Twenty interpreters that start at once may take longer than clients wait by default.
+        programs += [stage.consumer("get", connect_timeout=30.0) for _ in range(count)]
         stage.until_waiting(programs)
     stage.notes["waiting"] = len(programs)
     stage.notes["host_mb"] = round(process.memory_info().rss / 1e6)
