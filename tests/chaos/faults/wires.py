@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tests.chaos.checker import Rules
@@ -63,7 +63,9 @@ def lost_replies(stage: Stage, trials: int) -> None:
             connection.down.stop_at(GREETINGS + stage.rng.randrange(4), 0)
 
     with relay_to(stage, arm) as relay:
-        programs = _clients(stage, relay, relay, sizes=SMALL, batch=3)
+        # Consumers who can tell what was put twice from what is handed out again.
+        kinds = ("get", "deliveries")
+        programs = _clients(stage, relay, relay, sizes=SMALL, batch=3, kinds=kinds)
         for _ in stage.rounds(trials):
             until(lambda: len(relay.stops) > stage.trials, "a connection stopped", 10)
         for program in programs:
@@ -147,13 +149,18 @@ def relay_to(stage: Stage, on_accept: Callable[[Connection], None], *, name: str
 
 
 def _clients(
-    stage: Stage, putting: Relay, receiving: Relay, *, sizes: Sizes = LONG, batch: int = 1
+    stage: Stage,
+    putting: Relay,
+    receiving: Relay,
+    *,
+    sizes: Sizes = LONG,
+    batch: int = 1,
+    kinds: Sequence[str] = ("get", *LEASING),
 ) -> list[Program]:
     producers = [
         stage.producer(sizes=sizes, pause=0.005, batch=batch, address=putting.address, **PATIENCE)
         for _ in range(CLIENTS // 2)
     ]
-    kinds = ("get", *LEASING)
     consumers = [
         stage.consumer(
             kinds[number % len(kinds)], work=0.005, address=receiving.address, **PATIENCE
