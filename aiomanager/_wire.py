@@ -227,7 +227,7 @@ class _Memory(mmap.mmap):
 
     def __del__(self) -> None:
         # 40 ms and more for each GiB, for which nobody has to wait: `close` lets others run.
-        if len(self) >= RELEASED_APART:
+        if not self.closed and len(self) >= RELEASED_APART:  # closed where none was to be had
             with contextlib.suppress(RuntimeError):  # no thread to be had
                 threading.Thread(
                     target=self._release, name="aiomanager-memory", daemon=True

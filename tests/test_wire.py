@@ -152,6 +152,15 @@ def test_the_memory_of_a_message_is_given_back():
     )
 
 
+def test_a_message_for_which_there_is_no_memory():
+    """One error, and none besides when what could not be had is given back."""
+    reader = MessageReader(2**62)
+    reader.feed(struct.pack("!iQ", -1, 2**62))
+    with pytest.raises(MemoryError):
+        reader.next()
+    gc.collect()
+
+
 def test_the_memory_of_a_message_in_a_cycle_is_given_back():
     """An error whose traceback holds a part of it, say: the collector ends all of it at once."""
     reader = MessageReader()
