@@ -178,6 +178,11 @@ class _Check:
                         self._tried(record)
                 case "ok" | "fail" | "unknown":
                     self._ended(who, open_operations.pop(record["op"]), record)
+                case "interrupted":
+                    # Between any two lines: what was begun may have ended without a word.
+                    for begun in open_operations.values():
+                        self._ended(who, begun, {"e": "unknown", "t": record["t"]})
+                    open_operations.clear()
                 case "error":
                     self._report.failures.append(f"{who}: {record['why']}")
         for record in open_operations.values():

@@ -110,6 +110,13 @@ def test_where_nothing_may_be_redone_a_duplicate_is_a_problem():
     assert report(Rules(exactly_once=True), **records).processed_twice == ["p:0"]
 
 
+def test_whoever_is_interrupted_says_no_more_of_what_was_under_way():
+    """It is unknown what came of it; it does not hang."""
+    found = report(p=[*put(1, "p:0", None), event("interrupted"), *put(2, "p:1")], c=got("p:1"))
+    assert found.valid
+    assert (found.unknown, found.acked) == (1, 1)
+
+
 def test_a_delivery_of_an_older_lease_may_come_late():
     """Where connections end with messages on them, who had a message before may see it after the
     one who took it; what is taken twice, or acked by who no longer has it, is wrong there too."""
