@@ -65,7 +65,8 @@ class Results:
             f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, "
             f"{platform.python_implementation()} {platform.python_version()}, {packages}; "
             f"{platform.system()} {platform.release()} on {platform.machine()}, "
-            f"{os.cpu_count()} processors, {memory:.0f} GiB. "
+            f"{os.cpu_count()} processors, {memory:.0f} GiB, "
+            f"load {os.getloadavg()[2]:.0f} at the end. "
             f"The runs of each fault have the seeds from {self._seed} on."
         )
         lines = [

@@ -99,7 +99,7 @@ def ended_hosts(stage: Stage, trials: int) -> None:
         host.signal(stage.rng.choice((signal.SIGTERM, signal.SIGINT)))
         stage.see_end(host)
         took = time.monotonic() - began
-        stage.notes["slowest_end"] = max(took, stage.notes.get("slowest_end", 0.0))
+        stage.notes["slowest_end_s"] = round(max(took, stage.notes.get("slowest_end_s", 0)), 2)
         stage.check(took < END_SECONDS, f"the host took {took:.1f} s to end")
         stage.check(not Path(str(stage.address)).exists(), "the socket file stayed")
         for client in clients[:2]:
