@@ -25,12 +25,9 @@ from ._errors import AioManagerError, ConnectionLostError, QueueShutDown, Remote
 from ._links import Link
 from ._slots import Slot
 from ._tasks import spawn
-from ._wire import Buffer, dump, load
+from ._wire import CLIENT_PREFIX, Buffer, dump, load
 
 logger = logging.getLogger("aiomanager")
-
-# What a client of ours calls itself when it introduces a connection.
-CLIENT_PREFIX = "aiomanager-client:"
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
