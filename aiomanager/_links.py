@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import stat
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import anyio
@@ -76,6 +78,19 @@ Opener = Callable[[str | None], Awaitable[Link]]
 
 # What the system calls a connection that the other side has closed.
 _ENDED = (EOFError, BrokenPipeError, ConnectionResetError)
+
+
+def attempts(address: Address, timeout: float) -> Iterator[float]:
+    """How long each attempt to connect may take, `timeout` seconds in all.
+
+    A stock host drops connections that look made while its backlog is full, which has room for 16
+    up to Python 3.12: there nobody answers, however long one waits, but a new one will be. Each
+    side waits for another time, so that those who were dropped do not all come back at once.
+    """
+    deadline = monotonic() + timeout
+    while (left := deadline - monotonic()) > timeout / 4 and address.kind == "tcp":
+        yield left * random.uniform(0.2, 0.4)  # noqa: S311 - no secret
+    yield max(left, timeout / 10)
 
 
 def introduce(name: str) -> Conversation[None]:

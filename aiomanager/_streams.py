@@ -21,7 +21,7 @@ import anyio
 
 from ._addresses import Address
 from ._errors import AuthenticationError, ConnectionLostError
-from ._links import Conversation, Link, in_time, introduce, lost, refused, unreachable
+from ._links import Conversation, Link, attempts, in_time, introduce, lost, refused, unreachable
 from ._listening import widen
 from ._tasks import call_when_readable
 from ._wire import (
@@ -176,9 +176,18 @@ class StreamLane:
             ConnectionLostError: there is no host, or it does not answer in time.
             AuthenticationError: the keys differ.
         """
+        error = TimeoutError()
+        for timeout in attempts(self._address, self._timeout):
+            try:
+                return await self._open(name, timeout)
+            except TimeoutError as exc:
+                error = exc
+        raise unreachable(self._address, error) from error
+
+    async def _open(self, name: str | None, timeout: float) -> Link:
         link: StreamLink | None = None
         try:
-            with anyio.fail_after(self._timeout):
+            with anyio.fail_after(timeout):
                 link = StreamLink(await connect(self._address), self._address)
                 await link.authenticate(self._authkey)
                 if name is not None:
@@ -189,7 +198,7 @@ class StreamLane:
                 link.close()
             if isinstance(exc, AuthenticationError):
                 raise refused(self._address, exc) from exc
-            if isinstance(exc, (OSError, EOFError)):
+            if isinstance(exc, (OSError, EOFError)) and not isinstance(exc, TimeoutError):
                 raise unreachable(self._address, exc) from exc
             raise
 

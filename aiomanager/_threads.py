@@ -28,7 +28,16 @@ import anyio.to_thread
 
 from ._addresses import Address
 from ._errors import ConnectionLostError
-from ._links import Conversation, Link, introduce, lost, refused, run_now, unreachable
+from ._links import (
+    Conversation,
+    Link,
+    attempts,
+    introduce,
+    lost,
+    refused,
+    run_now,
+    unreachable,
+)
 from ._listening import widen
 from ._tasks import spawn
 from ._wire import Buffer, MessageReader, client_handshake, pack
@@ -277,34 +286,43 @@ class ThreadLane:
             blocking.close()
 
     def _connect(self, name: str | None) -> Blocking:
+        error = TimeoutError()
+        for timeout in attempts(self._address, self._timeout):
+            try:
+                return self._connect_once(name, timeout)
+            except TimeoutError as exc:
+                error = exc
+        raise unreachable(self._address, error) from error
+
+    def _connect_once(self, name: str | None, timeout: float) -> Blocking:
         blocking: Blocking
         kind = BlockingPipe if self._address.kind == "pipe" else BlockingSocket
         try:
-            blocking = kind(self._address, self._timeout)
+            blocking = kind(self._address, timeout)
+        except TimeoutError:
+            raise
         except (OSError, EOFError) as exc:
             raise unreachable(self._address, exc) from exc
 
         def shake(step: bytes | None) -> Any:
             if step is None:
-                return blocking.receive(self._timeout)
+                return blocking.receive(timeout)
             return blocking.send([step])
 
         def exchange(parts: Sequence[Buffer]) -> Buffer:
             blocking.send(parts)
-            return blocking.receive(self._timeout)
+            return blocking.receive(timeout)
 
         try:
             run_now(client_handshake(self._authkey), shake)
             if name is not None:
                 run_now(introduce(name), exchange)
-        except StandardAuthenticationError as exc:
+        except BaseException as exc:
             blocking.close()
-            raise refused(self._address, exc) from exc
-        except (OSError, EOFError) as exc:
-            blocking.close()
-            raise unreachable(self._address, exc) from exc
-        except BaseException:
-            blocking.close()
+            if isinstance(exc, StandardAuthenticationError):
+                raise refused(self._address, exc) from exc
+            if isinstance(exc, (OSError, EOFError)) and not isinstance(exc, TimeoutError):
+                raise unreachable(self._address, exc) from exc
             raise
         return blocking
 
