@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 
 from ._batches import Batcher
-from ._errors import QueueFull
+from ._errors import ConnectionLostError, QueueFull
 from ._slots import Slot, filled
 from ._tasks import spawn
 from .engines.base import BATCH_BYTES, QueueEngine
@@ -47,6 +47,7 @@ class Outbox:
         )
         self._blocked: deque[_Blocked] = deque()
         self._waiting = False
+        self._at_host: _Blocked | None = None  # the one whose wait is there
 
     async def put(self, frames: Sequence[bytes], timeout: float | None) -> None:
         """Put frames in order; raises `QueueFull` where not all found room in time."""
@@ -61,8 +62,16 @@ class Outbox:
             raise full(len(frames), accepted)
 
     async def drained(self) -> None:
-        """Wait until no put is on its way."""
+        """Wait until no put is on its way, and give up what waits for room, also at the host."""
         await self._batcher.drained()
+        error = ConnectionLostError("this manager is closed")
+        waiting = [*self._blocked, *([self._at_host] if self._at_host is not None else [])]
+        self._blocked.clear()
+        for blocked in waiting:
+            blocked.at_host.set()
+            blocked.slot.set(error)
+        if self._at_host is not None:
+            self._engine.interrupt_put()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -124,13 +133,15 @@ class Outbox:
 
     async def _wait_at_host(self) -> None:
         while self._blocked:
-            blocked = self._blocked.popleft()
+            self._at_host = blocked = self._blocked.popleft()
             blocked.at_host.set()
             try:
                 accepted, error = await self._put_waiting(blocked)
             except Exception as exc:
                 accepted, error = 0, exc
-            blocked.slot.set(accepted if error is None else error)
+            if not blocked.slot.filled:
+                blocked.slot.set(accepted if error is None else error)
+        self._at_host = None
         self._waiting = False
 
     async def _put_waiting(self, blocked: _Blocked) -> tuple[int, Exception | None]:
@@ -145,7 +156,7 @@ class Outbox:
                 return accepted, error
             # A wait at the host also ends, with what it has, where its connection does.
             in_time = blocked.deadline is None or anyio.current_time() < blocked.deadline
-            if blocked.slot.abandoned or not in_time:
+            if blocked.slot.abandoned or blocked.slot.filled or not in_time:
                 return accepted, None
 
 

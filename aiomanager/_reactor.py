@@ -128,8 +128,9 @@ class Reactor:
                 except Exception as exc:
                     # One bad peer must not end the host for all the others.
                     self.failed("a callback of the host failed; the host goes on", exc)
-            while self._calls:
-                self._guard(self._calls.popleft())
+                # Before the next event: that a peer is gone comes before what was asked after it.
+                self._run_calls()
+            self._run_calls()
             pause = self._fire()
 
     def close(self) -> None:
@@ -162,6 +163,10 @@ class Reactor:
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
             heapq.heapify(self._timers)
             self._cancelled = 0
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            self._guard(self._calls.popleft())
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:

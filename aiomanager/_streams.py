@@ -128,6 +128,9 @@ class StreamLink(Link):
         # Without an event loop there is nobody to notify.
         with contextlib.suppress(OSError, RuntimeError):
             anyio.notify_closing(self._socket)
+        # The host shall know at once; uvloop puts the closing off until it has let go of a socket.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     async def exchange(self, parts: Sequence[Buffer]) -> Buffer:

@@ -50,11 +50,13 @@ async def test_a_host_that_is_shut_down_tells_its_clients(
             group.start_soon(queue.get)
             await wait_until(lambda: waiting(queue), description="the get waits at the host")
             await manager.shutdown()
+            await wait_until(
+                lambda: "the host was shut down" in caplog.text, description="the client knows it"
+            )
             assert host.process is not None
             host.process.wait(20)
             host.start()
             await queue.put("after")
-    assert "the host was shut down" in caplog.text
 
 
 async def test_a_waiting_get_is_served_by_the_restarted_host(
