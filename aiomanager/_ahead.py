@@ -15,8 +15,9 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from ._tasks import call_later
 
-# How many items an iteration asks for at once, at most, unless told otherwise.
-PREFETCH = 32
+# How many items an iteration asks for at once, at most, unless told otherwise: where several
+# consumers hold items ahead, they begin with them in another order than that of the puts.
+PREFETCH = 1
 
 # Seconds.
 QUICK = 0.01

@@ -148,9 +148,10 @@ class AsyncManager:
         Args:
             sentinel: the item that ends iterations over it; `NO_SENTINEL` for none.
             prefetch: how many items an iteration holds at once at most, the one that the loop
-                works on included; 1 for no more than that. It holds several only where the loop
-                is quick, for 50 ms at most, and on hosts that hand them out again if this
-                process dies.
+                works on included. More than 1 spares a quick loop round trips; several consumers
+                then begin with items in another order than that of the puts. It holds them only
+                where the loop is quick, for 50 ms at most, and on hosts that hand them out again
+                if this process dies.
 
         Whether the host has it shows at the first use: `ConfigurationError` where it has not.
         """

@@ -21,7 +21,7 @@ from ._runner import Benchmark, Case, start_child
 ARTICLE = "article"
 LABELS = {
     ARTICLE: "the article: blocking proxies of a JoinableQueue",
-    "many": "put_many; async for",
+    "many": "put_many; async for, prefetch=32",
     "one": "await put, one at a time; async for",
     "tasks": "64 tasks that put; 64 that get and task_done",
     "batches": "put_many; get_many, task_done for each at once",
@@ -154,7 +154,8 @@ def consumer(address: str, authkey: str, how: str) -> int:
 
     async def main() -> int:
         async with aiomanager.connect(address, authkey) as manager:
-            total: int = await CONSUMERS.get(how, _iterate)(manager.queue("jobs"))
+            queue = manager.queue("jobs", prefetch=32 if how == "many" else 1)
+            total: int = await CONSUMERS.get(how, _iterate)(queue)
             return total
 
     return anyio.run(main)

@@ -200,3 +200,38 @@ async def test_an_item_that_cannot_be_unpickled_here(queue, place):
             async for _ in queue:
                 pass
     assert await queue.get(timeout=5) == Parcel("for others")
+
+
+async def test_a_quick_loop_that_prefetches(place):
+    """It gets every item once and in order, up to the sentinel; what stands behind that is for
+    others."""
+    name = place.host.name()
+    async with place.connect() as manager:
+        queue = manager.queue(name, prefetch=32)
+        await queue.put_many([*range(500), None, "behind"])
+        assert [item async for item in queue] == list(range(500))
+        assert await queue.get(timeout=5) == "behind"
+        await queue.task_done()
+        await queue.join()
+
+
+async def test_what_a_loop_holds_ahead_goes_back(place):
+    """Others get it while the loop works on an item for long, and when it has ended."""
+    name = place.host.name()
+    async with place.connect() as manager, place.connect() as other:
+        queue, theirs = manager.queue(name, prefetch=32), other.queue(name)
+        await queue.put_many(range(200))
+        seen: list[int] = []
+        got: list[int] = []
+        async for item in queue:
+            seen.append(item)
+            if item == 20:
+                while len(got) < 179:  # all but those that were seen
+                    got += await theirs.get_many(200, timeout=5)
+                await queue.task_done()
+                break
+        assert seen == list(range(21))
+        assert sorted(got) == list(range(21, 200))
+        for _ in got:
+            await theirs.task_done()
+        await queue.join()
