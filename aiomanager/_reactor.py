@@ -52,6 +52,7 @@ class Reactor:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._callbacks: dict[object, Callable[[int], object]] = {}  # by what is watched
         self._timers: list[tuple[float, int, ReactorTimer]] = []
         self._cancelled = 0
         self._numbers = itertools.count()
@@ -89,12 +90,14 @@ class Reactor:
     ) -> None:
         """Call back with the events that are ready; replaces what was watched for."""
         try:
-            self._selector.modify(sock, events, callback)
+            self._selector.modify(sock, events)
         except KeyError:
-            self._selector.register(sock, events, callback)
+            self._selector.register(sock, events)
+        self._callbacks[sock] = callback
 
     def unwatch(self, sock: socket.socket | int) -> None:
         """Call back no more; a socket that is not watched may be given."""
+        self._callbacks.pop(sock, None)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
 
@@ -123,8 +126,11 @@ class Reactor:
         pause = self._fire()
         while not self._stopping:
             for key, events in self._selector.select(pause):
+                callback = self._callbacks.get(key.fileobj)
+                if callback is None:
+                    continue  # unwatched meanwhile, by what came before in this turn
                 try:
-                    key.data(events)
+                    callback(events)
                 except Exception as exc:
                     # One bad peer must not end the host for all the others.
                     self.failed("a callback of the host failed; the host goes on", exc)

@@ -171,7 +171,7 @@ class QueueServer(managers.Server):
     # -- connections --------------------------------------------------------------------------
 
     def _accept(self, events: int) -> None:
-        for _ in range(0 if self._stopping else ACCEPTS_PER_TURN):
+        for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, _ = self._listener.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

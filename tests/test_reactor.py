@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
 import threading
 import time
@@ -130,3 +131,24 @@ def test_warnings_that_peers_cause_are_limited(
         now += WARNINGS_PERIOD
         reactor.warn("again")
     assert caplog.messages[WARNINGS:] == ["5 more warnings were left out", "again"]
+
+
+def test_what_is_unwatched_in_a_turn_is_not_called_back_in_it(reactor: Reactor):
+    """Though its event came in the same turn: whoever unwatched it may have closed it."""
+    called: list[int] = []
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def first_of_them(number: int, events: int) -> None:
+        called.append(number)
+        reactor.unwatch(pairs[1 - number][0])
+        reactor.call_at(reactor.time(), reactor.stop)
+
+    for number, (receiver, sender) in enumerate(pairs):
+        reactor.watch(receiver, selectors.EVENT_READ, partial(first_of_them, number))
+        sender.send(b"x")
+    reactor.run()
+    assert len(called) == 1
+    for receiver, sender in pairs:
+        reactor.unwatch(receiver)
+        receiver.close()
+        sender.close()
