@@ -4,8 +4,10 @@ was as often as is asked or its time is up; and what came of it all together."""
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,26 +49,47 @@ def repeat(
     began = time.monotonic()
     control = hosting != "ours"
     at_once = fault.control if control else max(fault.short, fault.at_once)
-    while tally.trials < trials and (left := seconds - (time.monotonic() - began)) > 0:
-        outcome = carry_out(
-            fault,
-            nursery,
-            min(at_once, trials - tally.trials),
-            seed + tally.stages,
-            hosting=hosting,
-            seconds=left,
-            longest_wait=fault.patience if control else float("inf"),
-            first=tally.trials,
-        )
-        tally.stages += 1
-        tally.trials += outcome.trials
-        tally.report.add(outcome.report)
-        _merge(tally.notes, outcome.notes)
-        if not outcome.report.valid:
-            tally.invalid.append(outcome.report.seed)
-        print(f"{fault.code} {tally.trials}/{trials} {outcome.report}", file=sys.stderr, flush=True)  # noqa: T201
-        if not outcome.trials:
-            break  # what cannot happen once need not be tried again
+    claimed = 0
+    lock = threading.Lock()
+
+    def repeat_alone() -> None:
+        nonlocal claimed
+        while (left := seconds - (time.monotonic() - began)) > 0:
+            with lock:
+                first, count = claimed, min(at_once, trials - claimed)
+                claimed += count
+                tally.stages += bool(count)
+                run = seed + tally.stages - 1
+            if not count:
+                break
+            outcome = carry_out(
+                fault,
+                nursery,
+                count,
+                run,
+                hosting=hosting,
+                seconds=left,
+                longest_wait=fault.patience if control else float("inf"),
+                first=first,
+            )
+            with lock:
+                claimed -= count - outcome.trials  # for whoever has time left
+                tally.trials += outcome.trials
+                tally.report.add(outcome.report)
+                _merge(tally.notes, outcome.notes)
+                if not outcome.report.valid:
+                    tally.invalid.append(outcome.report.seed)
+                print(
+                    f"{fault.code} {tally.trials}/{trials} {outcome.report}",
+                    file=sys.stderr,
+                    flush=True,
+                )  # noqa: T201
+            if not outcome.trials:
+                break  # what cannot happen once need not be tried again
+
+    with ThreadPoolExecutor(fault.side_by_side) as threads:
+        for ended in [threads.submit(repeat_alone) for _ in range(fault.side_by_side)]:
+            ended.result()
     tally.seconds = time.monotonic() - began
     return tally
 

@@ -29,6 +29,7 @@ class Fault:
         queues, settings: of the host that is there before; None for `inject` to start its own.
         rules: what the logs have to show.
         tcp: whether the host listens on loopback.
+        side_by_side: stages at the same time in the long run, where each of them mostly waits.
         seconds: that it may take in the long run of an hour, or more where others take less.
     """
 
@@ -43,6 +44,7 @@ class Fault:
     tcp: bool = False
     seconds: float = 100.0
     at_once: int = 100
+    side_by_side: int = 1
     control: int = 0
     patience: float = 2.0
 

@@ -6,6 +6,7 @@ import contextlib
 import pickle
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ BATCH = 1024
 # Far beyond what is asked (2 s), which the notes show: a machine under load is no fault.
 END_SECONDS = 10.0
 ORPHAN_SECONDS = 5.0
+LONGEST_STOP = 30.0
 
 
 def killed_hosts(stage: Stage, trials: int) -> None:
@@ -49,15 +51,37 @@ def killed_hosts(stage: Stage, trials: int) -> None:
 
 def stopped_hosts(stage: Stage, trials: int) -> None:
     """The host is stopped, for less or for more than its clients wait for an answer."""
-    producers, consumers = _traffic(stage, call_timeout=0.4, connect_timeout=0.4, wait=20.0)
+    programs = _traffic(stage, call_timeout=0.4, connect_timeout=0.4, wait=20.0)
+    _stop(stage, trials, *programs, lambda: stage.rng.uniform(0, 1))
+
+
+def long_stopped_hosts(stage: Stage, trials: int) -> None:
+    """The same for up to half a minute, as long as a machine may swap or be moved."""
+    programs = _traffic(stage, call_timeout=5.0, connect_timeout=2.0, wait=60.0)
+    _stop(stage, trials, *programs, lambda: LONGEST_STOP ** stage.rng.random())
+
+
+def _stop(
+    stage: Stage,
+    trials: int,
+    producers: list[Program],
+    consumers: list[Program],
+    seconds: Callable[[], float],
+) -> None:
     assert stage.host is not None
     for program in (*producers, *consumers):
         program.until("ready")
     for _ in stage.rounds(trials):
         stage.sleep(0.1)
         stage.host.stop()
-        stage.sleep(1.0)
+        time.sleep(seconds())
         stage.host.resume()
+        for producer in producers:
+            before = producer.log.count("ok")
+            until(
+                lambda p=producer, n=before: p.log.count("ok") > n,  # type: ignore[misc]
+                f"{producer} puts again",
+            )
     for producer in producers:
         stage.end(producer)
 
@@ -189,4 +213,16 @@ F12 = Fault(
     queues={QUEUE: 300},
     rules=Rules(overtaken=True),
 )
-ALL = (F6, F7, F8, F12)
+F12_LONG = Fault(
+    code="F12b",
+    title="host stopped (SIGSTOP) for 1 to 30 seconds",
+    short=0,
+    long=200,
+    at_once=10,
+    side_by_side=20,
+    seconds=300.0,
+    inject=long_stopped_hosts,
+    queues={QUEUE: 300},
+    rules=Rules(overtaken=True),
+)
+ALL = (F6, F7, F8, F12, F12_LONG)

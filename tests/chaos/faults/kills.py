@@ -161,7 +161,7 @@ F3_LOADED = Fault(
     short=0,
     long=100,
     at_once=10,
-    seconds=600.0,
+    seconds=1200.0,
     inject=consumers_under_full_load,
     queues={QUEUE: 5000},
 )

@@ -205,6 +205,7 @@ F16_MANY = Fault(
     short=0,
     long=3,
     at_once=1,
+    seconds=300.0,
     inject=slow_readers,
     queues={QUEUE: 0, "small": 0},
     settings={"size": 100_000_000, "readers": 30},
