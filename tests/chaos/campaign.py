@@ -79,11 +79,8 @@ def repeat(
                 _merge(tally.notes, outcome.notes)
                 if not outcome.report.valid:
                     tally.invalid.append(outcome.report.seed)
-                print(
-                    f"{fault.code} {tally.trials}/{trials} {outcome.report}",
-                    file=sys.stderr,
-                    flush=True,
-                )  # noqa: T201
+                line = f"{fault.code} {tally.trials}/{trials} {outcome.report}\n"
+                sys.stderr.write(line)
             if not outcome.trials:
                 break  # what cannot happen once need not be tried again
 
