@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ._slots import Slot, attempt
+from ._slots import Slot
 from ._tasks import call_soon
 
 T = TypeVar("T")
@@ -92,9 +93,16 @@ class Batcher(Generic[Entry, T]):
         batch = self._next_batch()
         if batch:
             self._several = len(batch) > 1
-            entries = [submitted.entry for submitted in batch]
-            attempt(lambda: self._send(entries)).then(lambda outcomes: self._sent(batch, outcomes))
-            return
+            try:
+                sending = self._send([submitted.entry for submitted in batch])
+            except Exception as exc:
+                self._sent(batch, exc)
+            else:
+                sending.then(partial(self._sent, batch))
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
         self._busy = False
         if self._idle is not None:
             self._idle.set()
@@ -108,7 +116,7 @@ class Batcher(Generic[Entry, T]):
         if self._waiting:
             self._flush_soon()
         else:
-            self._flush()
+            self._rest()
 
     def _next_batch(self) -> list[_Submitted[T]]:
         batch: list[_Submitted[T]] = []
@@ -117,6 +125,6 @@ class Batcher(Generic[Entry, T]):
             submitted = self._waiting.popleft()
             if not (self._revocable and submitted.abandoned):
                 batch.append(submitted)
-                if self._size is not None:
+                if self._waiting and self._size is not None:
                     size += self._size(submitted.entry)
         return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 
@@ -80,14 +81,16 @@ class Outbox:
         behind = self._waiting
         frames = [frame for put in puts if not (behind and put[2]) for frame in put[0]]
         if not frames:
-            return filled(self._shares(puts, behind, 0, None))
-        return self._engine.put(frames, 0, "put").map(
-            lambda outcome: self._shares(puts, behind, *outcome)
-        )
+            return filled(self._shares(puts, behind, (0, None)))
+        return self._engine.put(frames, 0, "put").map(partial(self._shares, puts, behind))
 
     def _shares(
-        self, puts: Sequence[_Put], behind: bool, accepted: int, error: Exception | None
+        self, puts: Sequence[_Put], behind: bool, put: tuple[int, Exception | None]
     ) -> list[int | _Blocked | Exception]:
+        """What each of the puts has of what the host has taken of them all."""
+        accepted, error = put
+        if not behind and error is None and accepted == sum(len(frames) for frames, _, _ in puts):
+            return [len(frames) for frames, _, _ in puts]  # as nearly always
         outcomes: list[int | _Blocked | Exception] = []
         for frames, deadline, waits in puts:
             if behind and waits:

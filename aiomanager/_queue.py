@@ -159,7 +159,10 @@ class AsyncQueue(Generic[T]):
         if not taken:
             raise QueueEmpty("the queue is empty")
         try:
-            items = await self._load(taken)
+            items = self._load(taken)
+            for received in taken[: len(items)]:
+                if received.counted is not None:  # seldom; and this is run for each item
+                    await received.until_counted()
         except BaseException as exc:
             returns = [self._inbox.hand_back(received, "restore") for received in taken]
             if isinstance(exc, DecodeError):
@@ -170,7 +173,7 @@ class AsyncQueue(Generic[T]):
             self._inbox.hand_back(received, "restore")
         return items
 
-    async def _load(self, taken: Sequence[Received]) -> list[T]:
+    def _load(self, taken: Sequence[Received]) -> list[T]:
         """The items up to the first that cannot be unpickled; whoever comes next meets its
         error, as this does where it is the first of all."""
         items: list[T] = []
@@ -181,8 +184,6 @@ class AsyncQueue(Generic[T]):
                 if not items:
                     raise
                 break
-            if received.counted is not None:  # seldom; and there is one of these for each item
-                await received.until_counted()
         return items
 
     # -- working ------------------------------------------------------------------------------

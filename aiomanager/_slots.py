@@ -18,6 +18,9 @@ from ._tasks import on_asyncio, spawn
 
 T = TypeVar("T")
 
+_Convert = Callable[[Any], Any]
+_ConvertError = Callable[[Exception], Exception]
+
 
 class Slot(Generic[T]):
     """A place for one outcome, which one task waits for, or one callback.
@@ -38,10 +41,10 @@ class Slot(Generic[T]):
         self.abandoned = False  # nobody waits any more
         self.filled = False
         self._discard = discard
-        self._conversions: list[tuple[Callable[[Any], Any], Callable[[Exception], Exception]]] = []
+        self._conversions: tuple[tuple[_Convert, _ConvertError], ...] = ()
         # What wakes whoever waits: one of these, once there is somebody.
         self._future: asyncio.Future[None] | None = None
-        self._callback: Callable[[], object] | None = None
+        self._callback: Callable[[Any], object] | None = None
         self._outcome: Any = None
 
     def set(self, outcome: T | Exception) -> None:
@@ -60,7 +63,7 @@ class Slot(Generic[T]):
             if not self._future.done():
                 self._future.set_result(None)
         elif self._callback is not None:
-            self._callback()
+            self._callback(outcome)
 
     async def wait(self) -> T:
         """Wait for the outcome. Cancelled, it leaves at once; the work goes on."""
@@ -74,7 +77,7 @@ class Slot(Generic[T]):
                 import trio
 
                 event = trio.Event()
-                self._callback = event.set
+                self._callback = lambda _: event.set()
                 await event.wait()
         except BaseException:
             self.abandoned = True
@@ -95,19 +98,19 @@ class Slot(Generic[T]):
         if self.filled:
             callback(self._outcome)
         else:
-            self._callback = lambda: callback(self._outcome)
+            self._callback = callback
 
     def map(
         self,
-        convert: Callable[[T], Any],
-        convert_error: Callable[[Exception], Exception] = lambda error: error,
+        convert: _Convert,
+        convert_error: _ConvertError = lambda error: error,
     ) -> Slot[Any]:
         """This slot, for what `convert` makes of the value, and `convert_error` of an error."""
         if self.filled:
             converted: Slot[Any] = Slot()
             converted.map(convert, convert_error).set(self._outcome)
             return converted
-        self._conversions.append((convert, convert_error))
+        self._conversions += ((convert, convert_error),)
         return self
 
 

@@ -14,7 +14,15 @@ from typing import Any
 import anyio
 from anyio.lowlevel import current_token
 
+try:
+    import sniffio
+except ImportError:  # only trio and other libraries need it
+    sniffio = None  # type: ignore[assignment]
+
 logger = logging.getLogger("aiomanager")
+
+# Whether this is a callback of aiomanager's, or a task that it has started.
+_in_callback: contextvars.ContextVar[bool] = contextvars.ContextVar("in_callback", default=False)
 
 # asyncio itself keeps only weak references to its tasks.
 _running: set[asyncio.Task[None]] = set()
@@ -23,8 +31,9 @@ _running: set[asyncio.Task[None]] = set()
 def spawn(work: Callable[[], Awaitable[None]]) -> None:
     """Start a task that belongs to the event loop and not to the caller. `work` must not raise;
     it is cancelled when the loop ends."""
-    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
-        task = asyncio.ensure_future(_as_coroutine(work))
+    loop = _loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        task = loop.create_task(_as_coroutine(work))
         _running.add(task)
         task.add_done_callback(_running.discard)
     else:
@@ -43,18 +52,18 @@ async def _as_coroutine(work: Callable[[], Awaitable[None]]) -> None:
 
 def call_soon(callback: Callable[[], object]) -> None:
     """Call back in the next turn of the event loop, when the tasks that are ready now have run."""
-    token = current_token().native_token
-    if isinstance(token, asyncio.AbstractEventLoop):
-        token.call_soon(_guarded, callback, context=_context_of_callbacks())
+    loop = _loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        loop.call_soon(_guarded, callback, context=_context_of_callbacks())
     else:
-        token.run_sync_soon(_guarded, callback)  # type: ignore[attr-defined]
+        loop.run_sync_soon(_guarded, callback)
 
 
 def call_later(seconds: float, callback: Callable[[], object]) -> None:
     """Call back after so many seconds, if the event loop still runs then."""
-    token = current_token().native_token
-    if isinstance(token, asyncio.AbstractEventLoop):
-        token.call_later(seconds, _guarded, callback, context=_context_of_callbacks())
+    loop = _loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        loop.call_later(seconds, _guarded, callback, context=_context_of_callbacks())
         return
 
     async def wait() -> None:
@@ -74,12 +83,12 @@ def _guarded(callback: Callable[[], object]) -> None:
 def call_when_readable(sock: socket.socket, callback: Callable[[], object]) -> Callable[[], object]:
     """Call back whenever the socket can be read, until the function that is returned is called,
     which is to be done before the socket is closed."""
-    token = current_token().native_token
-    if isinstance(token, asyncio.AbstractEventLoop):
+    loop = _loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
         # The event loop's own way costs one turn of it; a task that waits costs three.
         with contextlib.suppress(NotImplementedError):
-            _context_of_callbacks().run(token.add_reader, sock, callback)
-            return lambda: token.is_closed() or token.remove_reader(sock)
+            _context_of_callbacks().run(loop.add_reader, sock, callback)
+            return lambda: loop.is_closed() or loop.remove_reader(sock)
     scope = anyio.CancelScope()
 
     async def wait() -> None:
@@ -96,11 +105,19 @@ def _context_of_callbacks() -> contextvars.Context:
     """Where callbacks of asyncio can use anyio. They run in no task, and where sniffio is installed
     anyio asks it, which knows asyncio by the current task or by this variable."""
     context = contextvars.copy_context()
-    with contextlib.suppress(ImportError):
-        import sniffio
-
-        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    if not _in_callback.get():
+        context.run(_in_callback.set, True)
+        if sniffio is not None:
+            context.run(sniffio.current_async_library_cvar.set, "asyncio")
     return context
+
+
+def _loop() -> Any:
+    """asyncio's event loop, or Trio's token."""
+    # What anyio asks takes several times as long, and this is asked for every message.
+    if _in_callback.get() or on_asyncio():
+        return asyncio.get_running_loop()
+    return current_token().native_token
 
 
 def on_asyncio() -> bool:
