@@ -57,7 +57,8 @@ def stopped_hosts(stage: Stage, trials: int) -> None:
 
 def long_stopped_hosts(stage: Stage, trials: int) -> None:
     """The same for up to half a minute, as long as a machine may swap or be moved."""
-    programs = _traffic(stage, call_timeout=5.0, connect_timeout=2.0, wait=60.0)
+    # One stop may come right after another, and whoever waits for the host waits for them all.
+    programs = _traffic(stage, call_timeout=5.0, connect_timeout=2.0, wait=60.0, reconnect=300.0)
     _stop(stage, trials, *programs, lambda: LONGEST_STOP ** stage.rng.random())
 
 

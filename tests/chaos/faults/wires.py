@@ -213,7 +213,7 @@ F13_BYTES = Fault(
     short=16,
     long=2 * FRAME,
     at_once=256,
-    seconds=450.0,
+    seconds=900.0,
     inject=every_byte,
     settings={"handshake_timeout": 1.0},
     rules=Rules(in_order=False, overtaken=True),
