@@ -12,6 +12,7 @@ import heapq
 import itertools
 import logging
 import math
+import os
 import selectors
 import socket
 import time
@@ -26,6 +27,9 @@ WARNINGS_PERIOD = 10.0  # seconds
 
 # Seconds. A selector does not take a time that is too far away, and infinity is.
 LONGEST_PAUSE = 3600.0
+
+# Lets whoever else wants the processor have it.
+_give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 # So many cancelled times may lie in the heap for nothing, or as many as there are others.
 CANCELLED = 64
@@ -48,9 +52,15 @@ class ReactorTimer:
 
 
 class Reactor:
-    """A selector with a clock. Only `call_soon` may be called from another thread."""
+    """A selector with a clock. Only `call_soon` may be called from another thread.
 
-    def __init__(self) -> None:
+    Args:
+        busy_poll: seconds for which it looks for more before it sleeps, once it has served
+            somebody: to fall asleep and to be woken takes longer than to serve a request.
+    """
+
+    def __init__(self, busy_poll: float = 0.0) -> None:
+        self._busy_poll = busy_poll
         self._selector = selectors.DefaultSelector()
         self._callbacks: dict[object, Callable[[int], object]] = {}  # by what is watched
         self._timers: list[tuple[float, int, ReactorTimer]] = []
@@ -124,8 +134,11 @@ class Reactor:
     def run(self) -> None:
         """Serve until `stop`."""
         pause = self._fire()
+        served = False
         while not self._stopping:
-            for key, events in self._selector.select(pause):
+            ready = self._poll(pause) if served else self._selector.select(pause)
+            served = bool(ready)
+            for key, events in ready:
                 callback = self._callbacks.get(key.fileobj)
                 if callback is None:
                     continue  # unwatched meanwhile, by what came before in this turn
@@ -146,6 +159,17 @@ class Reactor:
         self._wake_sender.close()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _poll(self, pause: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """As `select`, but awake at first."""
+        start = now = time.monotonic()
+        longest = self._busy_poll if pause is None else min(self._busy_poll, pause)
+        while now < start + longest:
+            if ready := self._selector.select(0):
+                return ready
+            _give_way()
+            now = time.monotonic()
+        return self._selector.select(None if pause is None else pause - (now - start))
 
     def _fire(self) -> float | None:
         """Call what is due; return the seconds until there is something to do again."""

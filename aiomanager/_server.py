@@ -68,7 +68,7 @@ class QueueServer(managers.Server):
         self.registry = dict(registry)
         self.authkey = bytes(authkey)
         self.settings: HostSettings = getattr(registry, "settings", None) or HostSettings()
-        self.reactor = Reactor()
+        self.reactor = Reactor(self.settings.busy_poll)
         self.queues = {
             name: HostedQueue(
                 self.reactor,

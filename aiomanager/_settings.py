@@ -31,6 +31,8 @@ class HostSettings:
             oldest of them is cut.
         message_limit: bytes of the largest message; a peer that announces a longer one is cut.
         allow_shutdown: whether a client may shut the host down.
+        busy_poll: how long the host looks for more before it sleeps, once it has served somebody;
+            0 for not at all.
         grace: how long a stopping host waits for calls under way and for replies to get out.
     """
 
@@ -43,6 +45,7 @@ class HostSettings:
     unauthenticated_limit: int = 1024
     message_limit: int = MESSAGE_LIMIT
     allow_shutdown: bool = True
+    busy_poll: float = 0.0001
     grace: float = 1.0
 
     def __post_init__(self) -> None:
@@ -63,6 +66,8 @@ class HostSettings:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value > 0):
                 raise ConfigurationError(f"{name} is {value!r}; give a number above 0")
+        if not (_is_number(self.busy_poll) and self.busy_poll >= 0):
+            raise ConfigurationError(f"busy_poll is {self.busy_poll!r}; give seconds from 0 on")
 
 
 def check_queues(queues: Mapping[Any, Any]) -> dict[str, int]:

@@ -113,7 +113,7 @@ def _context_of_callbacks() -> contextvars.Context:
 
 
 def _loop() -> Any:
-    """asyncio's event loop, or Trio's token."""
+    """The event loop of asyncio, or the token of Trio."""
     # What anyio asks takes several times as long, and this is asked for every message.
     if _in_callback.get() or on_asyncio():
         return asyncio.get_running_loop()

@@ -337,6 +337,8 @@ def test_binding_to_other_machines_warns(caplog: pytest.LogCaptureFixture):
         ({"handshake_timeout": "x"}, "handshake_timeout is 'x'; give a number above 0"),
         ({"dead_after": -1}, "dead_after is -1; give a number above 0"),
         ({"message_limit": 0}, "message_limit is 0; give a number above 0"),
+        ({"busy_poll": -1}, "busy_poll is -1; give seconds from 0 on"),
+        ({"busy_poll": "x"}, "busy_poll is 'x'; give seconds from 0 on"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

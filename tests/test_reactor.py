@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,41 @@ def test_calls_happen_at_their_time_and_in_order(reactor: Reactor):
     last.cancel()
     assert calls == ["first", "second", "third"]
     assert reactor.time() >= now + 0.03
+
+
+class Sleeps:
+    """Tells a reactor's selector's sleeps from its looks."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._select = reactor._selector.select
+        self.pauses: list[float | None] = []
+        reactor._selector.select = self  # type: ignore[method-assign]
+
+    def __call__(self, timeout: float | None = None) -> Any:
+        self.pauses.append(timeout)
+        return self._select(timeout)
+
+
+def test_who_has_served_looks_for_more_before_it_sleeps():
+    """For as long as it is told, and not where it has only called what was due."""
+    with contextlib.closing(Reactor(busy_poll=0.02)) as reactor:
+        sleeps = Sleeps(reactor)
+        reactor.call_at(reactor.time() + 0.01, lambda: None)
+        reactor.call_at(reactor.time() + 0.02, lambda: reactor.call_soon(lambda: None))
+        reactor.call_at(reactor.time() + 0.2, reactor.stop)
+        reactor.run()
+    *looks, last = [pause for pause in sleeps.pauses if pause is not None][2:]
+    assert set(looks) == {0}
+    assert len(looks) > 1
+    assert 0 < last < 0.19
+
+
+def test_what_is_due_is_called_by_who_looks_for_more():
+    """However long it would look."""
+    with contextlib.closing(Reactor(busy_poll=60.0)) as reactor:
+        reactor.call_soon(lambda: None)
+        reactor.call_at(reactor.time() + 0.05, reactor.stop)
+        reactor.run()
 
 
 def test_a_call_may_ask_for_another(reactor: Reactor):
