@@ -209,6 +209,7 @@ class OwnFace:
         }
         self._owned: dict[str, Callable[..., Any]] = {
             "settle": hosted.settle,
+            "take": hosted.take,
             "move": self._move,
             "cancel": self._cancel,
         }

@@ -31,7 +31,7 @@ from ._parked import Line, Parked, Reply
 
 logger = logging.getLogger("aiomanager.host")
 
-Action = Literal["ack", "take", "nack", "return"]
+Action = Literal["ack", "nack", "return"]
 Settlement = tuple[int, Action, float]
 
 
@@ -140,10 +140,9 @@ class HostedQueue:
 
     def add(self, data: Data) -> None:
         """Append an item, room or not. One that comes after an immediate shutdown is dropped."""
-        if self._dropping:
-            return
-        self._append([data])
-        self._move()
+        if not self._dropping:
+            self._append([data])
+            self._move()
 
     def restore(self, data: Data, attempt: int) -> None:
         """Undo a take: the item is again the first to be received, and no longer taken."""
@@ -183,11 +182,18 @@ class HostedQueue:
     def settle(self, settlements: Iterable[Settlement], *, owner: Hashable = None) -> list[bool]:
         """End leases; for each, whether it was still the owner's.
 
-        ack: the item is done. take: it is the receiver's, `task_done` will count it. nack: it
-        returns, after the given seconds. return: it was never looked at, and returns as if it
-        had not been handed out.
+        ack: it is done. nack: it returns, after the given seconds. return: it was never looked at,
+        and returns as if it had not been handed out.
         """
         answers = [self._settle(owner, *settlement) for settlement in settlements]
+        self._move()
+        return answers
+
+    def take(self, delivery_ids: Sequence[int], *, owner: Hashable = None) -> list[bool]:
+        """Make leased items their receiver's, for `task_done` to count; answers as `settle`."""
+        set(delivery_ids)  # refuses what is no id before the first item is out of its lease
+        answers = [self._leases.end(owner, ident) is not None for ident in delivery_ids]
+        self._taken += sum(answers)
         self._move()
         return answers
 
@@ -307,7 +313,7 @@ class HostedQueue:
             parked = next(iter(self._getters))
             self._leave(parked, self._getters)
             self._hand_out(parked.reply, parked.owner, parked.count, parked.lease)
-        # While something is leased or delayed it may still come back, so receivers wait for it.
+        # What is leased or delayed may still come back, so receivers wait for it.
         if self._dropping or (self.is_shutdown and not self._backlog and not self._leases):
             self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
         if self._joiners and not self.unfinished:
@@ -336,8 +342,7 @@ class HostedQueue:
         self._puts += len(frames)
 
     def _hand_out(self, reply: Reply, owner: Hashable, count: int, lease: bool) -> None:
-        items = self._backlog.take(count)
-        for item in items:
+        for item in (items := self._backlog.take(count)):
             item.attempt += 1
             self._redeliveries += item.attempt > 1
         self._deliveries += len(items)
@@ -365,13 +370,10 @@ class HostedQueue:
             return False
         if action == "ack":
             self._done += 1
-        elif action == "take":
-            self._taken += 1
         elif action == "nack" and delay > 0 and not self._dropping:
             self._backlog.delay(item, delay)
         else:
-            if action == "return":
-                item.attempt -= 1
+            item.attempt -= action == "return"
             self._return([item])
         return True
 

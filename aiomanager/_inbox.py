@@ -196,12 +196,7 @@ class Inbox:
     def _owned(self, shares: Sequence[Share]) -> Slot[list[Outcome]]:
         """Make leases the property of those who take. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
-        takes: list[Settlement] = [
-            (received.delivery_id, "take", 0.0)
-            for take, share in shares
-            if take
-            for received in share
-        ]
+        takes = [received.delivery_id for take, share in shares if take for received in share]
         owned: Slot[list[Outcome]] = Slot()
 
         def taken(answers: Sequence[bool] | Exception) -> None:
@@ -217,7 +212,7 @@ class Inbox:
                 ])  # fmt: skip
 
         if takes:
-            attempt(lambda: self._engine.settle(takes, "take")).then(taken)
+            attempt(lambda: self._engine.take(takes)).then(taken)
         else:
             taken(())
         return owned

@@ -124,6 +124,9 @@ class Owner:
     def settle(self, ids: Sequence[int], action: Any = "ack", delay: float = 0.0) -> list[bool]:
         return self.hosted.settle([(i, action, delay) for i in ids], owner=self.name)
 
+    def own(self, ids: Sequence[int]) -> list[bool]:
+        return self.hosted.take(ids, owner=self.name)
+
     def cancel(self, ticket: Hashable) -> None:
         self.hosted.cancel(self.name, ticket)
 

@@ -97,14 +97,16 @@ def test_the_operations(host: QueueServer):
         assert [attempt for _, attempt, _ in deliveries] == [1, 1]
         assert data_of(deliveries) == [b"a", b"b"]
         first, second = (delivery_id for delivery_id, _, _ in deliveries)
-        assert one.call("settle", [(first, "take", 0), (second, "nack", 0)]) == [True, True]
+        assert one.call("take", [first]) == [True]
+        assert one.call("settle", [(first, "ack", 0), (second, "nack", 0)]) == [False, True]
         assert one.call("restore", b"a", 1) is None
         deliveries = one.call("receive", 9, 0)
         assert data_of(deliveries) == [b"a", b"b", b"c"]
         (first, *_), (second, *_), (third, *_) = deliveries
         assert one.call("move", first, "small", b"moved") is True
         assert one.call("move", first, "small", b"moved") is False
-        assert one.call("settle", [(second, "ack", 0), (third, "take", 0)]) == [True, True]
+        assert one.call("settle", [(second, "ack", 0)]) == [True]
+        assert one.call("take", [third, second]) == [True, False]
         assert one.call("task_done", 1) is None
         assert one.call("join") is True
         assert one.call("statistics")["done"] == 3
@@ -288,7 +290,7 @@ def test_errors_are_repeated_too(host: QueueServer):
             kind, value = one.reply(one.send("task_done", 1, channel="c", number=1))
             assert (kind, type(value)) == ("#ERROR", ValueError)
             one.call("put", [b"a"], None)
-            one.call("settle", [(one.call("receive", 1, 0)[0][0], "take", 0)])
+            one.call("take", [one.call("receive", 1, 0)[0][0]])
 
 
 def test_a_number_that_goes_back_is_refused(host: QueueServer):

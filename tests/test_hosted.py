@@ -263,12 +263,21 @@ def test_a_taken_item_is_its_receivers(queue: HostedQueue, one: Owner):
     """It cannot return any more, and is unfinished until it is said to be done."""
     one.put(b"a")
     ids = one.receive().ids
-    assert one.settle(ids, "take") == [True]
+    assert one.own(ids) == [True]
     assert one.settle(ids, "nack") == [False]
     assert one.vanish() == 0
     assert (queue.qsize(), queue.unfinished) == (0, 1)
     queue.task_done()
     assert queue.unfinished == 0
+
+
+def test_what_is_no_delivery_id_takes_nothing(queue: HostedQueue, one: Owner):
+    """Nor does what was named before it."""
+    one.put(b"a")
+    ids = one.receive().ids
+    with pytest.raises(TypeError):
+        one.own([*ids, []])  # type: ignore[list-item]
+    assert one.settle(ids) == [True]
 
 
 def test_a_receive_without_a_lease_takes(queue: HostedQueue, one: Owner):
@@ -302,7 +311,7 @@ def test_a_taken_item_can_be_put_back(queue: HostedQueue, one: Owner):
     """For a caller who left before it was handed to him: the next to be received."""
     one.put(b"a", b"b")
     delivery = one.receive()
-    one.settle(delivery.ids, "take")
+    one.own(delivery.ids)
     queue.restore(b"a", delivery.attempts[0])
     again = one.receive(2)
     assert again.items == [b"a", b"b"]

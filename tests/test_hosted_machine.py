@@ -101,7 +101,10 @@ class HostedQueueMachine(RuleBasedStateMachine):
             expected.append(delivery_id == latest and self.model.settle(owner, item, action, pause))
             if expected[-1] and action in ("take", "ack"):
                 (self.taken if action == "take" else self.done).append(item)
-        answers = self.queue.settle(settlements, owner=owner)
+        if action == "take":
+            answers = self.queue.take(ids, owner=owner)
+        else:
+            answers = self.queue.settle(settlements, owner=owner)
         self.model.run()
         assert answers == expected
 

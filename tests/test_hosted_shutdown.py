@@ -53,7 +53,7 @@ def test_join_waits_until_every_item_is_done(queue: HostedQueue, one: Owner, clo
     call = one.join()
     ids = one.receive(2).ids
     one.settle(ids[:1], "nack", delay=5)
-    one.settle(ids[1:], "take")
+    one.own(ids[1:])
     clock.advance(5)
     assert call.waits
     one.settle(one.receive().ids, "ack")

@@ -13,7 +13,7 @@ from .._references import decode_item
 from .._slots import Slot
 
 Data = bytes | bytearray | memoryview
-Action = Literal["ack", "take", "nack", "return"]
+Action = Literal["ack", "nack", "return"]
 Settlement = tuple[int, Action, float]
 
 
@@ -63,7 +63,7 @@ class QueueEngine(ABC):
     are `AioManagerError`s. All times are seconds, and None is for ever.
 
     The caller makes one call at a time in each channel, and one `receive` with a timeout, one
-    `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
+    `take`, one `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
     """
 
     frame_limit: int | None = None
@@ -102,10 +102,14 @@ class QueueEngine(ABC):
     ) -> Slot[list[bool]]:
         """Settle deliveries; for each, whether it was still this process's to settle.
 
-        ack: the item is done. take: it is the caller's, and `task_done` will count it. nack: it
-        is handed out again, after the given seconds. return: it was not looked at, and is handed
-        out again as if it had not been before.
+        ack: the item is done. nack: it is handed out again, after the given seconds. return: it
+        was not looked at, and is handed out again as if it had not been before.
         """
+
+    @abstractmethod
+    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
+        """Make items the caller's, for `task_done` to count; for each, whether it was still this
+        process's to take."""
 
     @abstractmethod
     def restore(self, received: Received) -> Slot[None]:

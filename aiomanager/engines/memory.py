@@ -144,6 +144,9 @@ class MemoryEngine(QueueEngine):
     ) -> Slot[list[bool]]:
         return filled(self._hosted.settle(settlements, owner=self._client))
 
+    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
+        return filled(self._hosted.take(delivery_ids, owner=self._client))
+
     def restore(self, received: Received) -> Slot[None]:
         self._hosted.restore(bytes(received.data), received.attempt)
         return filled(None)

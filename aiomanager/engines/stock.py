@@ -182,7 +182,7 @@ class StockEngine(QueueEngine):
         for delivery_id, action, delay in settlements:
             received = self._out.pop(delivery_id, None)
             answers.append(received is not None)
-            if received is None or action == "take":
+            if received is None:
                 continue
             if action == "ack":
                 done += 1
@@ -193,6 +193,9 @@ class StockEngine(QueueEngine):
         if done:
             await self._task_done_if_counted(done)
         return answers
+
+    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
+        return filled([self._out.pop(ident, None) is not None for ident in delivery_ids])
 
     def restore(self, received: Received) -> Slot[None]:
         received.attempt -= 1

@@ -25,7 +25,7 @@ KEY = b"a key of the tests, long enough"
 class FakeReactor(FakeTimers):
     """Watches nothing. What a host would log as a failure of its own is raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy_poll: float = 0.0) -> None:
         super().__init__()
         self._soon: deque[Callable[[], None]] = deque()
 

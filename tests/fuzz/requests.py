@@ -20,15 +20,15 @@ JOBS, SMALL, NOWHERE = (QUEUE_PREFIX + name for name in ("jobs", "small", "nowhe
 # What leads somewhere, more often than what does not.
 IDENTS = (*[JOBS] * 10, *[SMALL] * 5, NOWHERE, "0", "", *[None] * 3)
 METHODS = (
-    *["put", "receive"] * 8, *["settle"] * 12, *["cancel", "move"] * 2, "task_done", "join",
-    "shutdown", "statistics", "ping", "get", "get_nowait", "put_nowait", "empty", "full", "qsize",
-    "maxsize", "__getattribute__", "#GETVALUE", "nothing", "", "_put",
+    *["put", "receive"] * 8, *["settle"] * 12, *["take"] * 4, *["cancel", "move"] * 2,
+    "task_done", "join", "shutdown", "statistics", "ping", "get", "get_nowait", "put_nowait",
+    "empty", "full", "qsize", "maxsize", "__getattribute__", "#GETVALUE", "nothing", "", "_put",
 )  # fmt: skip
 FUNCTIONS = (
     "create", "accept_connection", "queues", "incref", "decref", "dummy", "debug_info",
     "number_of_objects", "shutdown", "_stop", "nothing",
 )  # fmt: skip
-ACTIONS = (*["nack"] * 3, "ack", "take", "nack", "return", "nothing", 7, None)
+ACTIONS = (*["nack"] * 3, "ack", "nack", "return", "nothing", 7, None)
 VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 2**31, 2**63, -(2**70), 0.0, 0.5, -1.0, 1e308, float("inf"),
     float("nan"), "", "jobs", "small", "x", b"", ITEM, b"x" * 40, [], [[]], (), {}, {"x": 1},
@@ -97,6 +97,8 @@ def arguments(method: str, source: Source) -> tuple[Any, ...]:
             return source.number(5), timeout
         case "settle":
             return ([settlement(source) for _ in range(source.number(4))],)
+        case "take":
+            return ([source.number(8) for _ in range(source.number(4))],)
         case "move":
             return source.number(8), source.choice(("jobs", "small", "nowhere")), ITEM
         case "cancel":

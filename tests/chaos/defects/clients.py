@@ -34,7 +34,7 @@ def settlements_not_sent_again() -> Sequence[Patch]:
 
     def ask_and_note(session: Session, ident: str, method: str, *args: Any, **options: Any) -> Any:
         asked = ask(session, ident, method, *args, **options)
-        if method == "settle":
+        if method in ("settle", "take"):
             session.__dict__.setdefault("settles", set()).add(asked[0])
         return asked
 

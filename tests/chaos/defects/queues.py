@@ -67,16 +67,16 @@ def lease_timeout_never() -> Sequence[Patch]:
 @defect
 def taken_and_there() -> Sequence[Patch]:
     """What somebody has taken stays in the queue."""
-    settle = HostedQueue._settle
+    take = HostedQueue.take
 
-    def settle_and_keep(queue: HostedQueue, owner: Any, ident: int, action: Any, d: float) -> bool:
-        item = leased.get(ident) if (leased := queue._leases._owned.get(owner)) else None
-        settled = settle(queue, owner, ident, action, d)
-        if settled and action == "take" and item is not None:
-            queue._return([Item(item.data, item.number)])
-        return settled
+    def take_and_keep(queue: HostedQueue, idents: Sequence[int], *, owner: Any) -> list[bool]:
+        leased = queue._leases._owned.get(owner, {})
+        kept = [leased[ident] for ident in idents if ident in leased]
+        taken = take(queue, idents, owner=owner)
+        queue._return([Item(item.data, item.number) for item in kept])
+        return taken
 
-    return [(HostedQueue, "_settle", settle_and_keep)]
+    return [(HostedQueue, "take", take_and_keep)]
 
 
 @defect

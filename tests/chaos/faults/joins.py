@@ -22,7 +22,7 @@ def meddled_joins(stage: Stage, trials: int) -> None:
         victim.until("delivered")
         with RawClient(stage.address, KEY, f"meddler{stage.trials}") as meddler:
             ((taken, _, first), (leased, _, second)) = meddler.own(QUEUE, "receive", 2, 0)
-            meddler.own(QUEUE, "settle", [(taken, "take", 0.0)])
+            meddler.own(QUEUE, "take", [taken])
             operation, join = stage.attempt("join"), meddler.ask(QUEUE, "join")
             _done(stage, first, taken=True)
             meddler.own(QUEUE, "task_done", 1)
