@@ -53,7 +53,6 @@ class Inbox:
         self._engine = engine
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
         self._fetching = False
-        self._several = False  # more than one waited when the last fetch began
         self._fetched: anyio.Event | None = None  # there while somebody waits for the end
         # Those who do not wait: what is there now, for all who ask now.
         self._at_once: Batcher[tuple[int, bool], list[Received]]
@@ -75,7 +74,7 @@ class Inbox:
         self._waiters[waiter] = None
         if not self._fetching:
             self._fetching = True
-            self._fetch_soon()
+            call_soon(self._fetch)  # for all who begin to wait in this turn of the event loop
         try:
             if timeout is None:  # a scope costs as much as all the rest
                 return await waiter.wait()
@@ -106,20 +105,12 @@ class Inbox:
 
     # -- for those who wait -------------------------------------------------------------------
 
-    def _fetch_soon(self) -> None:
-        # As puts do: where several were waiting, they have a turn of the event loop to come along.
-        if self._several:
-            call_soon(self._fetch)
-        else:
-            self._fetch()
-
     def _fetch(self) -> None:
         wanted, deadline = 0, 0.0
         for waiter in itertools.islice(self._waiters, FETCH_ITEMS):
             wanted += waiter.count
             deadline = max(deadline, waiter.deadline)
         if wanted:
-            self._several = len(self._waiters) > 1
             timeout = None
             if deadline != math.inf:
                 # Not for longer than they do: a stock host goes on waiting when they have left.
@@ -160,7 +151,7 @@ class Inbox:
             self._waiters[waiter] = None
             self._waiters.move_to_end(waiter, last=False)
         if self._waiters:
-            self._fetch_soon()
+            call_soon(self._fetch)
         else:
             self._fetch()
 
