@@ -11,11 +11,13 @@ import anyio
 import pytest
 
 from aiomanager._hosted import HostedQueue
-from tests import test_consumer, test_host_ending, test_host_own, test_host_peers, test_hosted
+from tests import test_host_ending, test_host_own, test_host_peers, test_hosted
 from tests.chaos.catalogue import FAULTS
 from tests.chaos.defects import DEFECTS, seeded
 from tests.chaos.faults import carry_out
 from tests.chaos.processes import Nursery
+from tests.consumer import test_items
+from tests.consumer.hosting import Hosting
 from tests.fuzz import targets
 from tests.hosted_calls import FakeTimers, Owner
 from tests.hosts import serving
@@ -103,8 +105,8 @@ def a_repeated_request() -> None:
 
 def a_sentinel() -> None:
     """It ends a consumer, and is given to no handler."""
-    hosting = test_consumer.Hosting("memory", "memory://seeded")
-    anyio.run(test_consumer.test_another_sentinel_or_none, hosting)
+    hosting = Hosting("memory", "memory://seeded")
+    anyio.run(test_items.test_another_sentinel_or_none, hosting)
 
 
 def a_stranger_with_much_to_say() -> None:

@@ -1,20 +1,13 @@
-"""Contract: the manager protocol, cut anywhere, and against the standard library's own functions.
-
-Nothing here opens a socket of ours: the protocol does no I/O, so the tests feed it.
-"""
+"""Messages, requests and replies."""
 
 from __future__ import annotations
 
 import gc
-import hmac
 import io
-import multiprocessing
 import pickle
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
@@ -24,50 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomanager import _wire
-from aiomanager._errors import AuthenticationError
 from aiomanager._wire import (
     BULK_SIZE,
     HANDSHAKE_LIMIT,
     MAPPED_SIZE,
     RELEASED_APART,
-    Handshake,
     MessageReader,
     MessageTooLarge,
     bulky,
-    client_handshake,
     dump,
     load,
-    pack,
-    server_handshake,
     split,
 )
 from tests.waiting import wait_until_sync
+from tests.wire.peers import beside, joined, read
 
 pytestmark = pytest.mark.every_python
 
-KEY = b"a key that both sides have"
 
-stdlib: Any = connection
-
-
-def joined(*messages: bytes) -> bytes:
-    """The messages as they stand in a stream."""
-    return b"".join(bytes(part) for message in messages for part in pack([message]))
-
-
-def read(reader: MessageReader, *pieces: bytes) -> list[bytes]:
-    """Feed the pieces; return what comes out after each."""
-    messages = []
-    for piece in pieces:
-        reader.feed(piece)
-        while (message := reader.next()) is not None:
-            messages.append(bytes(message))
-    return messages
-
-
-# -- messages ---------------------------------------------------------------------------------
-
-
+# -- messages ------------------------------------------------------------
 def test_cut_at_every_byte():
     """Wherever a stream is cut in two, the same messages come out."""
     messages = [b"", b"a", b"some words", b"", b"\xff" * 300]
@@ -256,9 +224,7 @@ def test_messages_of_the_standard_library(size: int):
             assert theirs.recv_bytes() == message
 
 
-# -- requests and replies ---------------------------------------------------------------------
-
-
+# -- requests and replies ------------------------------------------------------------
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
@@ -305,166 +271,3 @@ def test_damaged_parts_are_refused(rest: bytes):
     else:
         count, *lengths = struct.unpack_from(f"!I{(len(rest) - 4) // 8}Q", rest)
         assert sum(lengths[: count + 1]) + 8 * (count + 1) + 4 == len(rest)
-
-
-# -- the handshake ----------------------------------------------------------------------------
-
-
-@contextmanager
-def beside(function: Callable[..., Any], *args: Any) -> Iterator[list[BaseException]]:
-    """Run a blocking function on a thread for the length of the block; what it raises is given."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            function(*args)
-        except Exception as exc:
-            raised.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield raised
-    finally:
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def shake(handshake: Handshake, end: Any) -> None:
-    """Carry a handshake out over a connection of the standard library."""
-    try:
-        step = next(handshake)
-        while True:
-            if step is None:
-                step = handshake.send(end.recv_bytes(HANDSHAKE_LIMIT))
-            else:
-                end.send_bytes(step)
-                step = next(handshake)
-    except StopIteration:
-        pass
-
-
-def accept(end: Any, key: bytes) -> None:
-    """What `multiprocessing.connection.Listener` does with a new connection."""
-    stdlib.deliver_challenge(end, key)
-    stdlib.answer_challenge(end, key)
-
-
-def connect(end: Any, key: bytes) -> None:
-    """What `multiprocessing.connection.Client` does with a new connection."""
-    stdlib.answer_challenge(end, key)
-    stdlib.deliver_challenge(end, key)
-
-
-def test_our_client_with_the_standard_librarys_server():
-    """Both prove that they have the key."""
-    ours, theirs = multiprocessing.Pipe()
-    with ours, theirs, beside(accept, theirs, KEY) as raised:
-        shake(client_handshake(KEY), ours)
-    assert raised == []
-
-
-def test_our_server_with_the_standard_librarys_client():
-    """Both prove that they have the key."""
-    ours, theirs = multiprocessing.Pipe()
-    with ours, theirs, beside(connect, theirs, KEY) as raised:
-        shake(server_handshake(KEY), ours)
-    assert raised == []
-
-
-def test_our_client_with_our_server():
-    """Both prove that they have the key."""
-    ours, theirs = multiprocessing.Pipe()
-    with ours, theirs, beside(shake, server_handshake(KEY), theirs) as raised:
-        shake(client_handshake(KEY), ours)
-    assert raised == []
-
-
-@pytest.mark.parametrize("key", [b"another key", b"", KEY + b"."])
-def test_a_client_without_the_key_is_told_so(key: bytes):
-    """The standard library's client sees the failure that it knows; our server gives the reason
-    on its own side only."""
-    ours, theirs = multiprocessing.Pipe()
-    refusal = pytest.raises(AuthenticationError, match="does not have this side's authkey")
-    with ours, theirs, beside(connect, theirs, key) as raised, refusal:
-        shake(server_handshake(KEY), ours)
-    assert [type(error) for error in raised] == [multiprocessing.AuthenticationError]
-
-
-def test_a_server_without_the_key_is_refused():
-    """Our client says what has happened."""
-    ours, theirs = multiprocessing.Pipe()
-    refusal = pytest.raises(AuthenticationError, match="refused this side's authkey")
-    with ours, theirs, beside(accept, theirs, b"another key") as raised, refusal:
-        shake(client_handshake(KEY), ours)
-    assert [type(error) for error in raised] == [multiprocessing.AuthenticationError]
-
-
-def old_mac(key: bytes, challenge: bytes) -> bytes:
-    """How Python 3.11 and older answer whatever challenge."""
-    return hmac.digest(key, challenge, "md5")
-
-
-def test_a_client_of_an_old_python_answers_with_md5():
-    """It takes the whole challenge, digest name and all, for random bytes."""
-    handshake = server_handshake(KEY)
-    challenge = next(handshake)
-    assert challenge is not None
-    assert next(handshake) is None
-    assert handshake.send(old_mac(KEY, challenge.removeprefix(b"#CHALLENGE#"))) == b"#WELCOME#"
-    assert next(handshake) is None
-    answer = handshake.send(b"#CHALLENGE#" + b"c" * 20)
-    assert answer == old_mac(KEY, b"c" * 20)
-
-
-def test_a_server_of_an_old_python_gets_md5():
-    """Its challenge is known by its length, and the answer has no digest name."""
-    handshake = client_handshake(KEY)
-    assert next(handshake) is None
-    assert handshake.send(b"#CHALLENGE#" + b"c" * 20) == old_mac(KEY, b"c" * 20)
-
-
-def test_md5_that_this_python_does_not_have(monkeypatch: pytest.MonkeyPatch):
-    """The error says which side to update, and the peer still gets no more than the failure."""
-
-    def digest(*args: object) -> bytes:
-        raise ValueError("unsupported hash type")
-
-    monkeypatch.setattr(hmac, "digest", digest)
-    handshake = server_handshake(KEY)
-    next(handshake)
-    next(handshake)
-    assert handshake.send(b"m" * 16) == b"#FAILURE#"
-    with pytest.raises(AuthenticationError, match=r"can only authenticate by md5.*3\.12 or later"):
-        next(handshake)
-
-
-@pytest.mark.parametrize(
-    "response", [b"", b"{sha256}", b"{crc32}1234", b"no braces at all", b"{" * 200, b"\xff" * 40]
-)
-def test_strange_responses_get_the_one_failure(response: bytes):
-    """Whatever a stranger says, he reads the same ten bytes, and no traceback."""
-    handshake = server_handshake(KEY)
-    next(handshake)
-    next(handshake)
-    assert handshake.send(response) == b"#FAILURE#"
-    with pytest.raises(AuthenticationError):
-        next(handshake)
-
-
-@pytest.mark.parametrize(
-    "greeting", [b"", b"#WELCOME#", b"SSH-2.0-OpenSSH", b"#CHALLENGE#{crc32}x"]
-)
-def test_strange_servers_are_refused(greeting: bytes):
-    """Our client answers no challenge but the protocol's."""
-    handshake = client_handshake(KEY)
-    next(handshake)
-    with pytest.raises(AuthenticationError):
-        handshake.send(greeting)
-
-
-def test_challenges_are_not_repeated():
-    """Each has 40 random bytes, so that an answer that was heard is of no use."""
-    challenges = {next(server_handshake(KEY)) for _ in range(100)}
-    assert len(challenges) == 100
-    assert {len(challenge or b"") for challenge in challenges} == {len(b"#CHALLENGE#{sha256}") + 40}

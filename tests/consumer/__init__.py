@@ -1,0 +1,1 @@
+"""Contract: `consume()` over each kind of queue, on each event loop."""

@@ -1,0 +1,1 @@
+"""`wrap` over real processes of the standard library's `SyncManager`: contract tests."""
