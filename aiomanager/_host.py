@@ -115,10 +115,10 @@ class QueueManager(managers.BaseManager):
         message_limit: bytes of the largest message; a client that announces a longer one is cut
             off. None for 4 GiB.
         allow_shutdown: whether a client may shut the host down.
-        busy_poll: seconds for which the host looks for more before it sleeps, once it has served
-            somebody. It saves each call of a client that makes one after the other the time that
-            it takes to wake the host, and costs as much processor time as nobody else wants; 0
-            for not at all.
+        busy_poll: seconds. Where the host had to wait for less than that the last time, it looks
+            for more for as long before it sleeps, as long as nobody else wants the processor. It
+            saves clients that make one call after the other the time that it takes to wake the
+            host. 0 for never.
         allow_short_key: accept an authkey of less than 16 bytes.
         ctx: a multiprocessing context or the name of a start method, for `start`.
         shutdown_timeout: seconds for the process of `start` to end before it is terminated.
@@ -153,7 +153,7 @@ class QueueManager(managers.BaseManager):
         handshake_timeout: float = 10.0,
         message_limit: int | None = None,
         allow_shutdown: bool = True,
-        busy_poll: float = 0.0001,
+        busy_poll: float = 0.0002,
         allow_short_key: bool = False,
         ctx: Any = None,
         shutdown_timeout: float = 5.0,

@@ -55,8 +55,9 @@ class Reactor:
     """A selector with a clock. Only `call_soon` may be called from another thread.
 
     Args:
-        busy_poll: seconds for which it looks for more before it sleeps, once it has served
-            somebody: to fall asleep and to be woken takes longer than to serve a request.
+        busy_poll: seconds. Where it had to wait for less than that the last time, it looks for more
+            for as long before it sleeps: to fall asleep and to be woken takes longer than to serve
+            a request.
     """
 
     def __init__(self, busy_poll: float = 0.0) -> None:
@@ -134,10 +135,12 @@ class Reactor:
     def run(self) -> None:
         """Serve until `stop`."""
         pause = self._fire()
-        served = False
+        waited = math.inf
         while not self._stopping:
-            ready = self._poll(pause) if served else self._selector.select(pause)
-            served = bool(ready)
+            start = time.monotonic()
+            quick = waited < self._busy_poll
+            ready = self._poll(pause) if quick else self._selector.select(pause)
+            waited = time.monotonic() - start
             for key, events in ready:
                 callback = self._callbacks.get(key.fileobj)
                 if callback is None:

@@ -31,8 +31,8 @@ class HostSettings:
             oldest of them is cut.
         message_limit: bytes of the largest message; a peer that announces a longer one is cut.
         allow_shutdown: whether a client may shut the host down.
-        busy_poll: how long the host looks for more before it sleeps, once it has served somebody;
-            0 for not at all.
+        busy_poll: where the host had to wait for less than this the last time, it looks for more
+            for as long before it sleeps; 0 for never.
         grace: how long a stopping host waits for calls under way and for replies to get out.
     """
 
@@ -45,7 +45,7 @@ class HostSettings:
     unauthenticated_limit: int = 1024
     message_limit: int = MESSAGE_LIMIT
     allow_shutdown: bool = True
-    busy_poll: float = 0.0001
+    busy_poll: float = 0.0002
     grace: float = 1.0
 
     def __post_init__(self) -> None:
