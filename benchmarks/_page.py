@@ -21,7 +21,7 @@ figure is the median of rounds; in each round every peer has its turn, in a proc
 the same items and the same batch of work, and every item that is got is compared with what was put.
 A ratio is the median of the rounds' ratios.
 """
-EXPLANATION = """\
+EXPLANATION = """
 The blocking proxy and the threads talk to a stock `BaseManager` that hosts a `queue.Queue`. The
 blocking proxy and `multiprocessing.Queue` do one thing at a time whatever the number of coroutines.
 A put returns when the host has the item, with two exceptions: pyzmq's `send` and
