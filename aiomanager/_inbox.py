@@ -137,7 +137,7 @@ class Inbox:
             start += waiter.count
         for received in items[start:]:
             self.hand_back(received, "return")
-        self._owned(shares).then(partial(self._deal, waiters))
+        self._owned(shares, "take").then(partial(self._deal, waiters))
 
     def _deal(self, waiters: Sequence[_Waiter], outcomes: Any) -> None:
         lost: list[_Waiter] = []
@@ -169,7 +169,7 @@ class Inbox:
         wanted = sum(count for count, _ in wishes)
         items = iter(await self._receive(wanted, 0).wait())
         shares = [(take, list(itertools.islice(items, count))) for count, take in wishes]
-        return await self._owned(shares).wait()
+        return await self._owned(shares, "take at once").wait()
 
     # -- for both -----------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class Inbox:
         await self._returns.drained()
         return await self._engine.receive(wanted, timeout).wait()
 
-    def _owned(self, shares: Sequence[Share]) -> Slot[list[Outcome]]:
+    def _owned(self, shares: Sequence[Share], channel: str) -> Slot[list[Outcome]]:
         """Make leases the property of those who take. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
         takes = [received.delivery_id for take, share in shares if take for received in share]
@@ -203,7 +203,7 @@ class Inbox:
                 ])  # fmt: skip
 
         if takes:
-            attempt(lambda: self._engine.take(takes)).then(taken)
+            attempt(lambda: self._engine.take(takes, channel)).then(taken)
         else:
             taken(())
         return owned

@@ -116,7 +116,8 @@ def _loop() -> Any:
     """The event loop of asyncio, or the token of Trio."""
     # What anyio asks takes several times as long, and this is asked for every message.
     if _in_callback.get() or on_asyncio():
-        return asyncio.get_running_loop()
+        with contextlib.suppress(RuntimeError):  # in a thread that has its context from a callback
+            return asyncio.get_running_loop()
     return current_token().native_token
 
 

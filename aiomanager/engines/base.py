@@ -63,7 +63,7 @@ class QueueEngine(ABC):
     are `AioManagerError`s. All times are seconds, and None is for ever.
 
     The caller makes one call at a time in each channel, and one `receive` with a timeout, one
-    `take`, one `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
+    `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
     """
 
     frame_limit: int | None = None
@@ -107,7 +107,7 @@ class QueueEngine(ABC):
         """
 
     @abstractmethod
-    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
+    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
         """Make items the caller's, for `task_done` to count; for each, whether it was still this
         process's to take."""
 

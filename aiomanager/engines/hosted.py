@@ -60,8 +60,8 @@ class HostedEngine(QueueEngine):
     ) -> Slot[list[bool]]:
         return self._change(channel, "settle", list(settlements))[1]
 
-    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
-        return self._change("take", "take", delivery_ids)[1]
+    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
+        return self._change(channel, "take", delivery_ids)[1]
 
     def restore(self, received: Received) -> Slot[None]:
         return self._change("restore", "restore", bulky(received.data), received.attempt)[1]

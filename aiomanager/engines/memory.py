@@ -144,7 +144,7 @@ class MemoryEngine(QueueEngine):
     ) -> Slot[list[bool]]:
         return filled(self._hosted.settle(settlements, owner=self._client))
 
-    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
+    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
         return filled(self._hosted.take(delivery_ids, owner=self._client))
 
     def restore(self, received: Received) -> Slot[None]:

@@ -194,7 +194,7 @@ class StockEngine(QueueEngine):
             await self._task_done_if_counted(done)
         return answers
 
-    def take(self, delivery_ids: Sequence[int]) -> Slot[list[bool]]:
+    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
         return filled([self._out.pop(ident, None) is not None for ident in delivery_ids])
 
     def restore(self, received: Received) -> Slot[None]:
