@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ._slots import Slot
+from ._slots import Slot, attempt
 from ._tasks import call_soon
 
 T = TypeVar("T")
@@ -93,12 +93,8 @@ class Batcher(Generic[Entry, T]):
         batch = self._next_batch()
         if batch:
             self._several = len(batch) > 1
-            try:
-                sending = self._send([submitted.entry for submitted in batch])
-            except Exception as exc:
-                self._sent(batch, exc)
-            else:
-                sending.then(partial(self._sent, batch))
+            entries = [submitted.entry for submitted in batch]
+            attempt(lambda: self._send(entries)).then(partial(self._sent, batch))
         else:
             self._rest()
 

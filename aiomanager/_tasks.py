@@ -116,8 +116,10 @@ def _loop() -> Any:
     """The event loop of asyncio, or the token of Trio."""
     # What anyio asks takes several times as long, and this is asked for every message.
     if _in_callback.get() or on_asyncio():
-        with contextlib.suppress(RuntimeError):  # in a thread that has its context from a callback
+        try:
             return asyncio.get_running_loop()
+        except RuntimeError:
+            pass  # in a thread that has its context from a callback
     return current_token().native_token
 
 

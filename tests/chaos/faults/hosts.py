@@ -39,12 +39,7 @@ def killed_hosts(stage: Stage, trials: int) -> None:
         stage.sleep(0.02)
         stage.restart_host()
         # Each of them is back, or it is dead for ever.
-        for producer in producers:
-            before = producer.log.count("ok")
-            until(
-                lambda p=producer, n=before: p.log.count("ok") > n,  # type: ignore[misc]
-                f"{producer} puts again",
-            )
+        _until_putting(producers)
     for producer in producers:
         stage.end(producer)
 
@@ -77,14 +72,18 @@ def _stop(
         stage.host.stop()
         time.sleep(seconds())
         stage.host.resume()
-        for producer in producers:
-            before = producer.log.count("ok")
-            until(
-                lambda p=producer, n=before: p.log.count("ok") > n,  # type: ignore[misc]
-                f"{producer} puts again",
-            )
+        _until_putting(producers)
     for producer in producers:
         stage.end(producer)
+
+
+def _until_putting(producers: list[Program]) -> None:
+    for producer in producers:
+        before = producer.log.count("ok")
+        until(
+            lambda p=producer, n=before: p.log.count("ok") > n,  # type: ignore[misc]
+            f"{producer} puts again",
+        )
 
 
 def _traffic(stage: Stage, **options: Any) -> tuple[list[Program], list[Program]]:
