@@ -81,15 +81,16 @@ class Outbox:
         behind = self._waiting
         frames = [frame for put in puts if not (behind and put[2]) for frame in put[0]]
         if not frames:
-            return filled(self._shares(puts, behind, (0, None)))
-        return self._engine.put(frames, 0, "put").map(partial(self._shares, puts, behind))
+            return filled(self._shares(puts, behind, 0, (0, None)))
+        shares = partial(self._shares, puts, behind, len(frames))
+        return self._engine.put(frames, 0, "put").map(shares)
 
     def _shares(
-        self, puts: Sequence[_Put], behind: bool, put: tuple[int, Exception | None]
+        self, puts: Sequence[_Put], behind: bool, sent: int, put: tuple[int, Exception | None]
     ) -> list[int | _Blocked | Exception]:
-        """What each of the puts has of what the host has taken of them all."""
+        """What each of the puts has of what the host has taken of all that was sent."""
         accepted, error = put
-        if not behind and error is None and accepted == sum(len(frames) for frames, _, _ in puts):
+        if accepted == sent and not behind:
             return [len(frames) for frames, _, _ in puts]  # as nearly always
         outcomes: list[int | _Blocked | Exception] = []
         for frames, deadline, waits in puts:
@@ -178,7 +179,8 @@ def first_batch(frames: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _size(put: _Put) -> int:
-    return sum(map(len, put[0]))
+    frames = put[0]
+    return len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
 
 
 def full(count: int, accepted: int) -> QueueFull:

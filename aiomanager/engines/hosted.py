@@ -9,7 +9,7 @@ from typing import Any
 from .._errors import ConfigurationError
 from .._session import Session
 from .._slots import Slot
-from .._wire import MESSAGE_LIMIT, bulky
+from .._wire import BULK_SIZE, MESSAGE_LIMIT, bulky
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, count_done
 
 
@@ -36,7 +36,9 @@ class HostedEngine(QueueEngine):
         self, frames: Sequence[bytes], timeout: float | None, channel: str
     ) -> Slot[tuple[int, Exception | None]]:
         waits = timeout != 0
-        parts = [bulky(frame) for frame in frames]
+        parts: Sequence[Any] = frames
+        if max(map(len, frames)) >= BULK_SIZE:
+            parts = [bulky(frame) for frame in frames]
         request_id, slot = self._change(channel, "put", parts, timeout, waits=waits)
         if waits:
             self._putting = request_id
