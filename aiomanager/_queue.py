@@ -158,32 +158,23 @@ class AsyncQueue(Generic[T]):
         taken = await self._inbox.receive(count, timeout, take=True)
         if not taken:
             raise QueueEmpty("the queue is empty")
+        items: list[T] = []
         try:
-            items = self._load(taken)
-            for received in taken[: len(items)]:
+            for received in taken:
+                items.append(received.load())
                 if received.counted is not None:  # seldom; and this is run for each item
                     await received.until_counted()
-        except BaseException as exc:
-            returns = [self._inbox.hand_back(received, "restore") for received in taken]
-            if isinstance(exc, DecodeError):
+        except DecodeError:
+            # Whoever comes next meets the error, as this one does where it is the first of all.
+            returns = [self._inbox.hand_back(received, "restore") for received in taken[len(items) :]]
+            if not items:
                 for slot in returns:
                     await slot.wait()
+                raise
+        except BaseException:
+            for received in taken:
+                self._inbox.hand_back(received, "restore")
             raise
-        for received in taken[len(items) :]:
-            self._inbox.hand_back(received, "restore")
-        return items
-
-    def _load(self, taken: Sequence[Received]) -> list[T]:
-        """The items up to the first that cannot be unpickled; whoever comes next meets its
-        error, as this does where it is the first of all."""
-        items: list[T] = []
-        for received in taken:
-            try:
-                items.append(received.load())
-            except DecodeError:
-                if not items:
-                    raise
-                break
         return items
 
     # -- working ------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -15,6 +18,8 @@ from . import _memory
 from ._drive import small_items, verify
 from ._results import Claim, Panel, Plot, Report, Samples, Table, figure
 from ._runner import Benchmark, Case
+from .peers import Peer
+from .peers.echo import Echo, start_echo
 from .peers.managers import FORK, StockManager, start_stock_host
 
 COUNTS = (1, 4, 16, 100)
@@ -24,6 +29,7 @@ LABELS = {
     "ours": f"aiomanager, {TASKS} coroutines each",
     "blocking-ours": "blocking proxies, aiomanager's host",
     "blocking": "blocking proxies, stock host",
+    "echo": f"floor: asyncio socket echo, {TASKS} coroutines each",
 }
 
 
@@ -37,8 +43,60 @@ def cases(quick: bool) -> list[Case]:
     ]
 
 
+@dataclass
+class _Host:
+    """Where they put.
+
+    Attributes:
+        work: what a client process does: its arguments are `place`, its share of the items, and
+            what `sample` needs to hear of it.
+        got: takes out so many items; None where nothing is kept.
+    """
+
+    pid: int
+    work: Callable[..., None]
+    place: tuple[Any, ...]
+    got: Callable[[int], list[Any]] | None
+
+
 def sample(kind: str, processes: int, items: int) -> dict[str, float]:
     """Puts a second of all processes together, and what each adds to the host."""
+    with _host(kind) as host:
+        memory, threads = _memory.resident(host.pid), _memory.threads(host.pid)
+        barrier = FORK.Barrier(processes + 1)
+        results = FORK.SimpleQueue()
+        shares = [small_items(items)[number::processes] for number in range(processes)]
+        clients = [
+            FORK.Process(target=host.work, args=(*host.place, share, barrier, results), daemon=True)
+            for share in shares
+        ]
+        for client in clients:
+            client.start()
+        barrier.wait()  # all are connected
+        memory = _memory.resident(host.pid) - memory
+        threads = _memory.threads(host.pid) - threads
+        barrier.wait()
+        times = [results.get() for _ in clients]
+        seconds = max(end for _, end in times) - min(start for start, _ in times)
+        if host.got is not None:
+            expected = [*small_items(items), *["warm"] * processes]
+            verify(host.got(len(expected)), expected)
+        barrier.wait()
+    return {
+        "puts": items / seconds,
+        "host KiB": memory / 1024 / processes,
+        "host threads": threads,
+    }
+
+
+@contextlib.contextmanager
+def _host(kind: str) -> Iterator[_Host]:
+    if kind == "echo":
+        with tempfile.TemporaryDirectory() as folder:
+            partner = start_echo(f"{folder}/socket")
+            yield _Host(partner.pid, _put_to_echo, (f"{folder}/socket",), None)
+            partner.end()
+        return
     manager: Any
     if kind == "blocking":
         manager = start_stock_host()
@@ -47,66 +105,63 @@ def sample(kind: str, processes: int, items: int) -> dict[str, float]:
             authkey=secrets.token_bytes(32), queues={"jobs0": 0}, ctx=FORK
         )
         manager.start()
-    (host,) = _memory.children()
-    memory, threads = _memory.resident(host), _memory.threads(host)
-    barrier = FORK.Barrier(processes + 1)
-    results = FORK.SimpleQueue()
-    work = _put if kind == "ours" else _put_blocking
-    shares = [small_items(items)[number::processes] for number in range(processes)]
-    clients = [
-        FORK.Process(target=work, args=(manager, share, barrier, results), daemon=True)
-        for share in shares
-    ]
-    for client in clients:
-        client.start()
-    barrier.wait()  # all are connected
-    memory, threads = _memory.resident(host) - memory, _memory.threads(host) - threads
-    barrier.wait()
-    times = [results.get() for _ in clients]
-    seconds = max(end for _, end in times) - min(start for start, _ in times)
-    proxy = _proxy(manager)
-    expected = [*small_items(items), *["warm"] * processes]
-    verify([proxy.get() for _ in expected], expected)
-    barrier.wait()
-    return {
-        "puts": items / seconds,
-        "host KiB": memory / 1024 / processes,
-        "host threads": threads,
-    }
+    (pid,) = _memory.children()
+    place = manager.address, bytes(manager._authkey)
+
+    def got(count: int) -> list[Any]:
+        proxy = _proxy(*place)
+        return [proxy.get() for _ in range(count)]
+
+    yield _Host(pid, _put if kind == "ours" else _put_blocking, place, got)
 
 
-def _proxy(manager: Any) -> Any:
+def _proxy(address: Any, authkey: bytes) -> Any:
     StockManager.register("jobs0")
-    client: Any = StockManager(manager.address, bytes(manager._authkey))
+    client: Any = StockManager(address, authkey)
     client.connect()
     return client.jobs0()
 
 
-def _put(manager: Any, share: Sequence[str], barrier: Any, results: Any) -> None:
+def _put(address: Any, authkey: bytes, share: Sequence[str], barrier: Any, results: Any) -> None:
     async def main() -> None:
-        async with aiomanager.connect(manager.address, bytes(manager._authkey)) as client:
-            queue = client.queue("jobs0")
-            await queue.put("warm")
-            barrier.wait()
-            items = iter(share)
-
-            async def put() -> None:
-                for item in items:
-                    await queue.put(item)
-
-            barrier.wait()
-            start = time.perf_counter()
-            async with anyio.create_task_group() as group:
-                for _ in range(TASKS):
-                    group.start_soon(put)
-            results.put((start, time.perf_counter()))
-            barrier.wait()
+        async with aiomanager.connect(address, authkey) as client:
+            await _put_all(client.queue("jobs0"), share, barrier, results)
 
     anyio.run(main)
 
 
-def _put_blocking(manager: Any, share: Sequence[str], barrier: Any, results: Any) -> None:
-    proxy = _proxy(manager)
+def _put_to_echo(path: str, share: Sequence[str], barrier: Any, results: Any) -> None:
+    async def main() -> None:
+        async with Echo(path) as echo:
+            await _put_all(echo, share, barrier, results)
+
+    anyio.run(main)
+
+
+async def _put_all(
+    queue: aiomanager.AsyncQueue[Any] | Peer, share: Sequence[str], barrier: Any, results: Any
+) -> None:
+    await queue.put("warm")
+    barrier.wait()
+    items = iter(share)
+
+    async def put() -> None:
+        for item in items:
+            await queue.put(item)
+
+    barrier.wait()
+    start = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for _ in range(TASKS):
+            group.start_soon(put)
+    results.put((start, time.perf_counter()))
+    barrier.wait()
+
+
+def _put_blocking(
+    address: Any, authkey: bytes, share: Sequence[str], barrier: Any, results: Any
+) -> None:
+    proxy = _proxy(address, authkey)
     proxy.put("warm")
     barrier.wait()
     barrier.wait()
@@ -142,6 +197,15 @@ def summarise(samples: Samples) -> Report:
         ["", "processes", "times", "puts/s", "KiB each", "threads"],
         rows,
     )
+    falls = Table(
+        f"puts a second of {MANY} client processes, to those of {FEW} of the same kind",
+        ["", "times"],
+        [
+            [label, figure(samples.ratio(f"{kind} {MANY}", f"{kind} {FEW}", "puts"))]
+            for kind, label in LABELS.items()
+            if samples.has(f"{kind} {MANY}")
+        ],
+    )
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for kind, label in LABELS.items():
         found = [count for count in COUNTS if samples.has(f"{kind} {count}")]
@@ -150,7 +214,7 @@ def summarise(samples: Samples) -> Report:
             [samples.median(f"{kind} {count}", "puts") or 0.0 for count in found],
         )
     panel = Panel("putting at once", "client processes", "puts a second, all together", lines)
-    return Report([claim], [table], [Plot("clients", [panel])])
+    return Report([claim], [table, falls], [Plot("clients", [panel])])
 
 
 BENCHMARK = Benchmark("clients", "many client processes", cases, summarise, rounds=3)

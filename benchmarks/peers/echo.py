@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import struct
@@ -49,16 +50,25 @@ class _Server(asyncio.Protocol):
 
 
 class Echo(Peer):
-    """A put sends the item's bytes and waits for them; a get does the same once more."""
+    """A put sends the item's bytes and waits for them; a get does the same once more.
+
+    Args:
+        path: where the other process listens; None for one of its own.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self._kept: deque[bytes] = deque()
 
     async def __aenter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory()
-        path = f"{self._folder.name}/socket"
-        self._partner = Partner(__name__, "serve", path=path)
-        self._partner.answer()
+        self._closing = contextlib.ExitStack()
+        if self._path is None:
+            folder = self._closing.enter_context(tempfile.TemporaryDirectory())
+            self._path = f"{folder}/socket"
+            self._closing.callback(start_echo(self._path).end)
         loop = asyncio.get_running_loop()
-        self._transport, self._client = await loop.create_unix_connection(_Client, path)
-        self._kept: deque[bytes] = deque()
+        self._transport, self._client = await loop.create_unix_connection(_Client, self._path)
+        self._closing.callback(self._transport.close)
         return self
 
     async def __aexit__(
@@ -67,9 +77,7 @@ class Echo(Peer):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._transport.close()
-        self._partner.end()
-        self._folder.cleanup()
+        self._closing.close()
 
     async def put(self, item: Any) -> None:
         data = pickle.dumps(item, PROTOCOL)
@@ -86,12 +94,19 @@ class Echo(Peer):
         return answer
 
 
-def serve(path: str) -> None:
+def start_echo(path: str) -> Partner:
     """The other process."""
+    partner = Partner(__name__, "serve", path=path)
+    partner.answer()
+    return partner
+
+
+def serve(path: str) -> None:
+    """What it does."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        await loop.create_unix_server(_Server, path)
+        await loop.create_unix_server(_Server, path, backlog=1024)
         print("ready", flush=True)
         await loop.run_in_executor(None, os.read, sys.stdin.fileno(), 1)
 
