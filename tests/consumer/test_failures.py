@@ -212,14 +212,16 @@ async def test_error_without_rules_ends_the_call(hosting):
     """The very error is raised after the other handlers have ended; its item is handed out again,
     and what was not received is still there."""
     ended: list[int] = []
-    started = anyio.Event()
+    started, failing = anyio.Event(), anyio.Event()
 
     async def handler(item: int) -> None:
         if item == 2:
             await started.wait()
+            failing.set()
             raise ValueError("two")
         started.set()
-        await anyio.sleep(0.05)
+        await failing.wait()
+        await anyio.wait_all_tasks_blocked()  # the call, which has seen the error, waits for this
         ended.append(item)
 
     async with hosting.connect() as manager:
