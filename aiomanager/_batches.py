@@ -15,15 +15,9 @@ from ._tasks import call_soon
 T = TypeVar("T")
 Entry = TypeVar("Entry")
 
-# Of many who come one after the other, so many need not wait for the rest: while their batch is on
-# its way, the event loop has the rest to work on.
+# So many of those who gather need not wait for the rest: while their batch is on its way, the event
+# loop has the rest to work on.
 MANY = 32
-
-
-def enough(last: int) -> int:
-    """How many make a batch, whoever else may come, where the one before had `last`: half of them,
-    so that one half is on its way while the other half works on what it has got."""
-    return max(MANY, last // 2)
 
 
 class _Submitted(Slot[T]):
@@ -37,8 +31,9 @@ class Batcher(Generic[Entry, T]):
     """Sends what waits as one batch while the batch before is on its way.
 
     An entry that comes alone leaves at once. After a batch of several, those whom its outcomes
-    wake have a turn of the event loop in which to come along, until they are `enough`: else the
-    first of them would leave alone, and all others wait for it.
+    wake have a turn of the event loop in which to come along: else the first of them would leave
+    alone, and all others wait for it. Where they are many, half of them leave sooner, and one half
+    is on its way while the other works on what it has got.
 
     Args:
         send: starts to send a batch; the outcome is one for each entry, in order, an exception
@@ -65,7 +60,7 @@ class Batcher(Generic[Entry, T]):
         self._waiting: deque[_Submitted[T]] = deque()
         self._busy = False  # a batch is on its way, or is gathering
         self._gathering = False
-        self._last = 1  # entries of the batch before
+        self._enough = 1  # entries that leave without gathering more
         self._idle: anyio.Event | None = None  # there while somebody waits for the end
 
     async def submit(self, entry: Entry, discard: Callable[[T], object] | None = None) -> T:
@@ -80,7 +75,7 @@ class Batcher(Generic[Entry, T]):
         if not self._busy:
             self._busy = True
             self._flush_soon()
-        elif self._gathering and len(self._waiting) >= enough(self._last):
+        elif self._gathering and len(self._waiting) >= self._enough:
             self._flush()
         return submitted
 
@@ -97,7 +92,7 @@ class Batcher(Generic[Entry, T]):
             await self._idle.wait()
 
     def _flush_soon(self) -> None:
-        if self._last == 1 or len(self._waiting) >= enough(self._last):
+        if len(self._waiting) >= self._enough:
             self._flush()
         else:
             self._gathering = True
@@ -111,7 +106,7 @@ class Batcher(Generic[Entry, T]):
         self._gathering = False
         batch = self._next_batch()
         if batch:
-            self._last = len(batch)
+            self._enough = max(MANY, len(batch) // 2) if len(batch) > 1 else 1
             entries = [submitted.entry for submitted in batch]
             attempt(lambda: self._send(entries)).then(partial(self._sent, batch))
         else:

@@ -166,7 +166,9 @@ class AsyncQueue(Generic[T]):
                     await received.until_counted()
         except DecodeError:
             # Whoever comes next meets the error, as this one does where it is the first of all.
-            returns = [self._inbox.hand_back(received, "restore") for received in taken[len(items) :]]
+            returns = [
+                self._inbox.hand_back(received, "restore") for received in taken[len(items) :]
+            ]
             if not items:
                 for slot in returns:
                     await slot.wait()

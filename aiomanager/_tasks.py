@@ -56,7 +56,8 @@ def call_soon(callback: Callable[[], object]) -> None:
     if isinstance(loop, asyncio.AbstractEventLoop):
         loop.call_soon(_guarded, callback, context=_context_of_callbacks())
     else:
-        loop.run_sync_soon(_guarded, callback)
+        # What comes soon there comes among the tasks that are ready, in no order: ask once more.
+        loop.run_sync_soon(loop.run_sync_soon, _guarded, callback)
 
 
 def call_later(seconds: float, callback: Callable[[], object]) -> None:
