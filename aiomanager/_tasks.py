@@ -57,7 +57,14 @@ def call_soon(callback: Callable[[], object]) -> None:
         loop.call_soon(_guarded, callback, context=_context_of_callbacks())
     else:
         # What comes soon there comes among the tasks that are ready, in no order: ask once more.
-        loop.run_sync_soon(loop.run_sync_soon, _guarded, callback)
+        loop.run_sync_soon(_call_soon_on_trio, loop, callback)
+
+
+def _call_soon_on_trio(token: Any, callback: Callable[[], object]) -> None:
+    import trio
+
+    with contextlib.suppress(trio.RunFinishedError):  # nobody is there any more
+        token.run_sync_soon(_guarded, callback)
 
 
 def call_later(seconds: float, callback: Callable[[], object]) -> None:
