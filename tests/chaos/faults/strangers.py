@@ -36,7 +36,7 @@ def bad_peers(stage: Stage, trials: int) -> None:
     host = stage.host
     assert host is not None
     _serve(stage)
-    before = _usage(host.process)
+    before = _settled(host.process)
     with contextlib.ExitStack() as peers:
         for _ in stage.rounds(trials):
             peer = peers.enter_context(raw.connect(stage.address))
@@ -50,9 +50,10 @@ def bad_peers(stage: Stage, trials: int) -> None:
 
         def rid_of_them() -> bool:
             nonlocal slowest, most
-            slowest = max(slowest, _serve(stage))
+            # Before the next is served, as the host may not have closed what the last one has left.
             theirs = host.process.num_fds() - before.descriptors
             most = max(most, theirs)
+            slowest = max(slowest, _serve(stage))
             return bool(theirs <= 0)
 
         until(rid_of_them, "it is rid of them", RID_SECONDS)
@@ -74,6 +75,19 @@ class _Usage(NamedTuple):
 
 def _usage(process: psutil.Process) -> _Usage:
     return _Usage(process.num_fds(), process.num_threads(), process.memory_info().rss / 1e6)
+
+
+def _settled(process: psutil.Process) -> _Usage:
+    """Its usage when it has closed what its last clients have left."""
+    usage = _usage(process)
+
+    def stays() -> bool:
+        nonlocal usage
+        last, usage = usage, _usage(process)
+        return usage.descriptors == last.descriptors
+
+    until(stays, "it has as many descriptors as a moment ago")
+    return usage
 
 
 def _serve(stage: Stage) -> float:
