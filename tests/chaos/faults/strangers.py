@@ -50,11 +50,10 @@ def bad_peers(stage: Stage, trials: int) -> None:
 
         def rid_of_them() -> bool:
             nonlocal slowest, most
-            # Before the next is served, as the host may not have closed what the last one has left.
-            theirs = host.process.num_fds() - before.descriptors
-            most = max(most, theirs)
             slowest = max(slowest, _serve(stage))
-            return bool(theirs <= 0)
+            theirs = _settled(host.process).descriptors - before.descriptors
+            most = max(most, theirs)
+            return theirs <= 0
 
         until(rid_of_them, "it is rid of them", RID_SECONDS)
         stage.notes["rid_of_them_s"] = round(time.monotonic() - connected, 2)
