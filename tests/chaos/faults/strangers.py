@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -77,16 +78,16 @@ def _usage(process: psutil.Process) -> _Usage:
 
 
 def _settled(process: psutil.Process) -> _Usage:
-    """Its usage when it has closed what its last clients have left."""
-    usage = _usage(process)
+    """Its usage when it has had time to close what its last clients have left: when its descriptors
+    are as many in so many looks at it."""
+    looks = deque([_usage(process)], maxlen=10)
 
     def stays() -> bool:
-        nonlocal usage
-        last, usage = usage, _usage(process)
-        return usage.descriptors == last.descriptors
+        looks.append(_usage(process))
+        return len(looks) == 10 and len({usage.descriptors for usage in looks}) == 1
 
     until(stays, "it has as many descriptors as a moment ago")
-    return usage
+    return looks[-1]
 
 
 def _serve(stage: Stage) -> float:
