@@ -14,14 +14,15 @@ from tests.chaos.logs import Log
 from tests.chaos.messages import SMALL, Maker, described, digest
 from tests.chaos.programs.stock import LOST, proxy_of
 
-PUT_SECONDS = 0.0003  # about what it takes
+LONGEST_PUT = 0.0006  # seconds; about twice what it takes
 GET_SECONDS = 0.005
 
 
 def canceller(log: Log, options: dict[str, Any]) -> None:
     """Call in threads, with a time for each call, until `count` calls took longer. A put that did
     is made again, since nobody says what became of it."""
-    maker = Maker(options["name"], random.Random(options["seed"]), SMALL)
+    rng = random.Random(options["seed"])
+    maker = Maker(options["name"], rng, SMALL)
     proxy = proxy_of(options)
     left = options["count"]
 
@@ -29,8 +30,10 @@ def canceller(log: Log, options: dict[str, Any]) -> None:
         message = maker.next()
         for _ in range(2):
             operation = log.attempt("put", **described([message]))
+            # Not the same for each: on a quick machine none would take longer.
+            seconds = rng.uniform(0, LONGEST_PUT)
             try:
-                await asyncio.wait_for(asyncio.to_thread(proxy.put, message), PUT_SECONDS)
+                await asyncio.wait_for(asyncio.to_thread(proxy.put, message), seconds)
             except TimeoutError:
                 log.write("unknown", op=operation)
                 nonlocal left
