@@ -48,8 +48,8 @@ class _Host:
     """Where they put.
 
     Attributes:
-        work: what a client process does: its arguments are `place`, its share of the items, and
-            what `sample` needs to hear of it.
+        work: what a client process does: its arguments are `place`, which of the items it puts,
+            and what `sample` needs to hear of it.
         got: takes out so many items; None where nothing is kept.
     """
 
@@ -65,7 +65,7 @@ def sample(kind: str, processes: int, items: int) -> dict[str, float]:
         memory, threads = _memory.resident(host.pid), _memory.threads(host.pid)
         barrier = FORK.Barrier(processes + 1)
         results = FORK.SimpleQueue()
-        shares = [small_items(items)[number::processes] for number in range(processes)]
+        shares = [range(number, items, processes) for number in range(processes)]
         clients = [
             FORK.Process(target=host.work, args=(*host.place, share, barrier, results), daemon=True)
             for share in shares
@@ -122,7 +122,7 @@ def _proxy(address: Any, authkey: bytes) -> Any:
     return client.jobs0()
 
 
-def _put(address: Any, authkey: bytes, share: Sequence[str], barrier: Any, results: Any) -> None:
+def _put(address: Any, authkey: bytes, share: range, barrier: Any, results: Any) -> None:
     async def main() -> None:
         async with aiomanager.connect(address, authkey) as client:
             await _put_all(client.queue("jobs0"), share, barrier, results)
@@ -130,7 +130,7 @@ def _put(address: Any, authkey: bytes, share: Sequence[str], barrier: Any, resul
     anyio.run(main)
 
 
-def _put_to_echo(path: str, share: Sequence[str], barrier: Any, results: Any) -> None:
+def _put_to_echo(path: str, share: range, barrier: Any, results: Any) -> None:
     async def main() -> None:
         async with Echo(path) as echo:
             await _put_all(echo, share, barrier, results)
@@ -139,11 +139,11 @@ def _put_to_echo(path: str, share: Sequence[str], barrier: Any, results: Any) ->
 
 
 async def _put_all(
-    queue: aiomanager.AsyncQueue[Any] | Peer, share: Sequence[str], barrier: Any, results: Any
+    queue: aiomanager.AsyncQueue[Any] | Peer, share: range, barrier: Any, results: Any
 ) -> None:
     await queue.put("warm")
+    items = iter(_own(share))
     barrier.wait()
-    items = iter(share)
 
     async def put() -> None:
         for item in items:
@@ -159,17 +159,24 @@ async def _put_all(
 
 
 def _put_blocking(
-    address: Any, authkey: bytes, share: Sequence[str], barrier: Any, results: Any
+    address: Any, authkey: bytes, share: range, barrier: Any, results: Any
 ) -> None:
     proxy = _proxy(address, authkey)
     proxy.put("warm")
+    items = _own(share)
     barrier.wait()
     barrier.wait()
     start = time.perf_counter()
-    for item in share:
+    for item in items:
         proxy.put(item)
     results.put((start, time.perf_counter()))
     barrier.wait()
+
+
+def _own(share: range) -> list[str]:
+    """The items that a process puts, made there: of what it has from its parent, it would copy a
+    page for each item, as the count of an item's references stands beside it."""
+    return [f"Task {number}" for number in share]
 
 
 def summarise(samples: Samples) -> Report:
