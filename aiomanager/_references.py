@@ -324,7 +324,8 @@ def decode_item(data: Buffer) -> tuple[Any, anyio.Event | None]:
     references in the background, and the event says when that is over. Before that, whoever put
     the item must not learn that it is done, as he may give up his own reference then."""
     # To look for them takes less time than the better unpickler, unless there is much to look at.
-    if len(data) < BULK_SIZE and b"RebuildProxy" not in bytes(data):
+    # `in` would take three times as long as `find`, as it asks first whether the name is a number.
+    if len(data) < BULK_SIZE and bytes(data).find(b"RebuildProxy") < 0:
         return decode(data), None
     found = Found(None)
     item = decode(data, lambda data: ReplyUnpickler(data, found).load())
