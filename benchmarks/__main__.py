@@ -110,7 +110,13 @@ def _parse() -> argparse.Namespace:
         metavar="FOLDER",
         help="write the page and the plots there; docs/ where everything was measured",
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    # Now, and not when all has been measured.
+    if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
+        parser.error(f"--output: {arguments.output} is a file; give a folder")
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error(f"--rounds: {arguments.rounds} is too few; give 1 or more")
+    return arguments
 
 
 if __name__ == "__main__":

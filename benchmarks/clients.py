@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,9 +158,7 @@ async def _put_all(
     barrier.wait()
 
 
-def _put_blocking(
-    address: Any, authkey: bytes, share: range, barrier: Any, results: Any
-) -> None:
+def _put_blocking(address: Any, authkey: bytes, share: range, barrier: Any, results: Any) -> None:
     proxy = _proxy(address, authkey)
     proxy.put("warm")
     items = _own(share)
