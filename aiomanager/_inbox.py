@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import anyio
 
-from ._batches import Batcher
+from ._batches import MANY, Batcher
 from ._errors import ConnectionLostError
 from ._slots import Slot, attempt, begin
 from ._tasks import call_soon
@@ -47,13 +47,21 @@ Outcome = list[Received] | Exception
 class Inbox:
     """One fetch for all waiters, going on only while somebody waits: so waiting costs neither a
     thread nor a connection each, and what a call brought back always belongs to somebody, the one
-    it was for, the next in line, or the queue again."""
+    it was for, the next in line, or the queue again.
+
+    Those whom a fetch has served have a turn of the event loop in which to come along to the next.
+    Where they are many, half of them are fetched for while the other half takes what it has got.
+    """
 
     def __init__(self, engine: QueueEngine) -> None:
         self._engine = engine
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
-        self._fetching = False
+        self._fetching = False  # a fetch is on its way, or is gathering
+        self._gathering = False
+        self._enough = MANY  # waiters who are fetched for without gathering more
         self._fetched: anyio.Event | None = None  # there while somebody waits for the end
+        # One at a time, whatever was fetched meanwhile.
+        self._takes: Batcher[Sequence[Share], list[Outcome]] = Batcher(self._take, limit=1)
         # Those who do not wait: what is there now, for all who ask now.
         self._at_once: Batcher[tuple[int, bool], list[Received]]
         self._at_once = Batcher(self._fetch_now, revocable=True)
@@ -73,8 +81,9 @@ class Inbox:
         waiter.deadline = math.inf if timeout is None else anyio.current_time() + timeout
         self._waiters[waiter] = None
         if not self._fetching:
-            self._fetching = True
-            call_soon(self._fetch)  # for all who begin to wait in this turn of the event loop
+            self._gather()
+        elif self._gathering and len(self._waiters) >= self._enough:
+            self._fetch()
         try:
             if timeout is None:  # a scope costs as much as all the rest
                 return await waiter.wait()
@@ -100,17 +109,28 @@ class Inbox:
             if self._fetched is None:
                 self._fetched = anyio.Event()
             await self._fetched.wait()
+        await self._takes.drained()
         await self._at_once.drained()
         await self._returns.drained()
 
     # -- for those who wait -------------------------------------------------------------------
 
+    def _gather(self) -> None:
+        """Fetch for all who begin to wait in this turn of the event loop."""
+        self._fetching = self._gathering = True
+        call_soon(self._gathered)
+
+    def _gathered(self) -> None:
+        if self._gathering:  # they may have been enough before
+            self._fetch()
+
     def _fetch(self) -> None:
-        wanted, deadline = 0, 0.0
-        for waiter in itertools.islice(self._waiters, FETCH_ITEMS):
-            wanted += waiter.count
-            deadline = max(deadline, waiter.deadline)
-        if wanted:
+        self._gathering = False
+        waiters = list(itertools.islice(self._waiters, FETCH_ITEMS))
+        if waiters:
+            self._enough = max(MANY, len(waiters) // 2)
+            wanted = sum(waiter.count for waiter in waiters)
+            deadline = max(waiter.deadline for waiter in waiters)
             timeout = None
             if deadline != math.inf:
                 # Not for longer than they do: a stock host goes on waiting when they have left.
@@ -137,9 +157,16 @@ class Inbox:
             start += waiter.count
         for received in items[start:]:
             self.hand_back(received, "return")
-        self._owned(shares, "take").then(partial(self._deal, waiters))
+        ahead = start > 0 and len(self._waiters) >= self._enough
+        self._takes.submit_soon(shares).then(partial(self._deal, waiters, ahead))
+        if ahead:
+            self._fetch()
 
-    def _deal(self, waiters: Sequence[_Waiter], outcomes: Any) -> None:
+    def _take(self, batch: Sequence[Sequence[Share]]) -> Slot[list[list[Outcome]]]:
+        return self._owned(batch[0], "take").map(lambda outcomes: [outcomes])
+
+    def _deal(self, waiters: Sequence[_Waiter], ahead: bool, outcomes: Any) -> None:
+        """Give each what is theirs now. The next fetch is for them too, where it is not `ahead`."""
         lost: list[_Waiter] = []
         for waiter, outcome in zip(waiters, outcomes, strict=True):
             if outcome:
@@ -150,8 +177,10 @@ class Inbox:
             # What they were given is in somebody else's hands: they go on waiting, in their place.
             self._waiters[waiter] = None
             self._waiters.move_to_end(waiter, last=False)
+        if ahead and self._fetching:
+            return
         if self._waiters:
-            call_soon(self._fetch)
+            self._gather()
         else:
             self._fetch()
 
