@@ -50,7 +50,8 @@ class Inbox:
     it was for, the next in line, or the queue again.
 
     Those whom a fetch has served have a turn of the event loop in which to come along to the next.
-    Where they are many, half of them are fetched for while the other half takes what it has got.
+    Where they are many, and messages cheap, half of them are fetched for while the other half takes
+    what it has got.
     """
 
     def __init__(self, engine: QueueEngine) -> None:
@@ -58,7 +59,8 @@ class Inbox:
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
         self._fetching = False  # a fetch is on its way, or is gathering
         self._gathering = False
-        self._enough = MANY  # waiters who are fetched for without gathering more
+        self._many = MANY if engine.messages_are_cheap else FETCH_ITEMS
+        self._enough = self._many  # waiters who are fetched for without gathering more
         self._fetched: anyio.Event | None = None  # there while somebody waits for the end
         # One at a time, whatever was fetched meanwhile.
         self._takes: Batcher[Sequence[Share], list[Outcome]] = Batcher(self._take, limit=1)
@@ -128,7 +130,7 @@ class Inbox:
         self._gathering = False
         waiters = list(itertools.islice(self._waiters, FETCH_ITEMS))
         if waiters:
-            self._enough = max(MANY, len(waiters) // 2)
+            self._enough = max(self._many, len(waiters) // 2)
             wanted = sum(waiter.count for waiter in waiters)
             deadline = max(waiter.deadline for waiter in waiters)
             timeout = None

@@ -223,8 +223,8 @@ class AsyncManager:
             wait_slice=options.wait_slice,
             connect_timeout=options.connect_timeout,
         )
-        threads = options.lane == "thread" or address.kind == "pipe"
-        lane = (ThreadLane if threads else StreamLane)(
+        self._threads = options.lane == "thread" or address.kind == "pipe"
+        lane = (ThreadLane if self._threads else StreamLane)(
             address, self.authkey, options.connect_timeout
         )
         self._pool = LinkPool(lane.open, call_timeout=options.call_timeout)
@@ -246,7 +246,9 @@ class AsyncManager:
             return MemoryEngine(self._memory, name)
         if self._hosted is None or name not in self._hosted:
             return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
-        return HostedEngine(self._session, QUEUE_PREFIX + name, self._message_limit)
+        return HostedEngine(
+            self._session, QUEUE_PREFIX + name, self._message_limit, threads=self._threads
+        )
 
     def _memory_host(self, name: str) -> MemoryHost:
         queues = None if self._memory_queues is None else dict(self._memory_queues)

@@ -26,12 +26,14 @@ async def settled() -> None:
 
 
 class HeldEngine(MemoryEngine):
-    """Keeps what it has to answer until it is told.
+    """Keeps what it has to answer until it is told, as if that had to come from far.
 
     Attributes:
         asked: for how many items each fetch was.
         taken: how many items each take was for.
     """
+
+    messages_are_cheap = True
 
     def __init__(self, client: MemoryClient) -> None:
         super().__init__(client, "jobs")
@@ -120,6 +122,18 @@ async def test_many_gets_are_fetched_for_in_halves(engine, queue):
             assert engine.asked == [MANY] * (turn + 1), "a fetch that waits for the take"
             await engine.answer_take()
             assert sorted(got) == list(range(MANY * turn))
+        group.cancel_scope.cancel()
+
+
+async def test_many_gets_gather_where_messages_are_dear(engine):
+    """As on the thread lane, where a message costs more than what it hides."""
+    engine.messages_are_cheap = False
+    async with anyio.create_task_group() as group:
+        await get_by(2 * MANY, AsyncQueue(engine, "jobs"), group)
+        for turn in range(1, 4):
+            assert engine.asked == [2 * MANY] * turn
+            await engine.answer_fetch()
+            await engine.answer_take()
         group.cancel_scope.cancel()
 
 

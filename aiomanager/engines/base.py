@@ -69,6 +69,9 @@ class QueueEngine(ABC):
     frame_limit: int | None = None
     """Bytes of the largest frame that the host takes, where it says so."""
 
+    messages_are_cheap = False
+    """Whether two messages of some items cost less than to wait for one with all of them."""
+
     @abstractmethod
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str

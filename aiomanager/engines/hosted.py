@@ -19,9 +19,18 @@ class HostedEngine(QueueEngine):
     Args:
         ident: the queue's id at the host.
         message_limit: bytes of the largest message that the host takes.
+        threads: a message of the session goes through a thread, which costs more than all else.
     """
 
-    def __init__(self, session: Session, ident: str, message_limit: int = MESSAGE_LIMIT) -> None:
+    def __init__(
+        self,
+        session: Session,
+        ident: str,
+        message_limit: int = MESSAGE_LIMIT,
+        *,
+        threads: bool = False,
+    ) -> None:
+        self.messages_are_cheap = not threads
         # A frame may share its message with a batch of small ones.
         self.frame_limit = message_limit - 2 * BATCH_BYTES
         self._session = session
