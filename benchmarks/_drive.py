@@ -13,9 +13,14 @@ from .peers import Peer
 Items = Sequence[Any]
 
 
+def small_item(number: int) -> str:
+    """An item of the articles: a short string, different from the others."""
+    return f"Task {number}"
+
+
 def small_items(count: int) -> list[str]:
-    """The items of the articles: short strings, each different."""
-    return [f"Task {number}" for number in range(count)]
+    """The first so many of them."""
+    return [small_item(number) for number in range(count)]
 
 
 def sized_items(count: int, size: int) -> list[bytes]:

@@ -15,7 +15,7 @@ import anyio
 import aiomanager
 
 from . import _memory
-from ._drive import small_items, verify
+from ._drive import small_item, small_items, verify
 from ._results import Claim, Panel, Plot, Report, Samples, Table, figure
 from ._runner import Benchmark, Case
 from .peers import Peer
@@ -174,7 +174,7 @@ def _put_blocking(address: Any, authkey: bytes, share: range, barrier: Any, resu
 def _own(share: range) -> list[str]:
     """The items that a process puts, made there: of what it has from its parent, it would copy a
     page for each item, as the count of an item's references stands beside it."""
-    return [f"Task {number}" for number in share]
+    return [small_item(number) for number in share]
 
 
 def summarise(samples: Samples) -> Report:
