@@ -21,7 +21,8 @@ logger = logging.getLogger("aiomanager")
 EXIT_GRACE = 2.0
 
 _jobs: deque[Callable[[], object]] = deque()
-_to_close: WeakSet[Closable] = WeakSet()
+_last_jobs: list[Callable[[], object]] = []
+_to_cut: WeakSet[Connections] = WeakSet()
 _working = threading.Lock()  # held by the thread, as long as there is one
 
 
@@ -52,17 +53,22 @@ def on_behalf_of_nobody(work: Callable[[], Awaitable[object]]) -> None:
         spawn(run)
 
 
-class Closable(Protocol):
+class Connections(Protocol):
     """A pool of links, or a session."""
 
-    def close(self) -> None:
+    def cut(self) -> None:
         """Close all connections; threads that wait for something there are woken."""
 
 
-def close_at_exit(connections: Closable) -> None:
+def cut_at_exit(connections: Connections) -> None:
     """Let no thread that waits for a host keep the interpreter from ending, where an event loop
     was left without cancelling its tasks."""
-    _to_close.add(connections)
+    _to_cut.add(connections)
+
+
+def at_exit(job: Callable[[], object]) -> None:
+    """Do a job when the interpreter ends, before connections are cut. What it raises is logged."""
+    _last_jobs.append(job)
 
 
 def _work() -> None:
@@ -82,10 +88,12 @@ def _do(job: Callable[[], object]) -> None:
         logger.debug("left undone: %r: %s", job, exc)
 
 
-def _close_all() -> None:
-    for connections in list(_to_close):
+def _end() -> None:
+    for job in _last_jobs:
+        _do(job)
+    for connections in list(_to_cut):
         with contextlib.suppress(Exception):
-            connections.close()
+            connections.cut()
 
 
 def _finish_at_exit() -> None:
@@ -94,15 +102,17 @@ def _finish_at_exit() -> None:
 
 
 def _start_anew() -> None:
-    """In a forked child: its parent's jobs are its parent's, and the thread is not here."""
-    global _working  # noqa: PLW0603
+    """In a forked child: its parent's jobs and connections are its parent's, and the thread is not
+    here."""
+    global _working, _to_cut  # noqa: PLW0603
     _jobs.clear()
+    _to_cut = WeakSet()
     _working = threading.Lock()
 
 
 # What `atexit` runs comes too late, when the interpreter has waited for all threads. This is how
 # `concurrent.futures` does it.
-getattr(threading, "_register_atexit", lambda _: None)(_close_all)
+getattr(threading, "_register_atexit", lambda _: None)(_end)
 # With multiprocessing's own finalizers, and before those that stop a manager.
 util.Finalize(None, _finish_at_exit, exitpriority=20)
 if hasattr(os, "register_at_fork"):

@@ -28,6 +28,7 @@ class Held(Protocol):
     """What is needed of a delivery."""
 
     def settle_soon(self, action: Literal["return"]) -> object: ...
+    def leave_behind(self, how: Literal["return"]) -> None: ...
 
 
 D = TypeVar("D", bound=Held)
@@ -77,6 +78,11 @@ class Ahead(Generic[D]):
         """Let others have what is held."""
         while self._held:
             self._held.popleft().settle_soon("return")
+
+    def leave_behind(self) -> None:
+        """`hand_back` for finalizers, which run on any thread: the event loop does it."""
+        while self._held:
+            self._held.popleft().leave_behind("return")
 
     def _give_up(self, fetched: float) -> None:
         if self._fetched == fetched:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ._slots import Slot, attempt
-from ._tasks import call_soon
+from ._errors import unanswered
+from ._slots import Slot, attempt, replica
+from ._tasks import call_later, call_soon
 
 T = TypeVar("T")
 Entry = TypeVar("Entry")
@@ -20,11 +22,18 @@ Entry = TypeVar("Entry")
 MANY = 32
 
 
-class _Submitted(Slot[T]):
-    """An entry of a batch, and the place for its outcome."""
+class Submitted(Slot[T]):
+    """An entry of a batch, and the place for its outcome.
 
-    __slots__ = ("entry",)
+    Attributes:
+        began: when it was submitted.
+        sent: it has left, so whether it has happened may be unknown.
+    """
+
+    __slots__ = ("began", "entry", "sent")
+    began: float
     entry: Any
+    sent: bool
 
 
 class Batcher(Generic[Entry, T]):
@@ -36,11 +45,14 @@ class Batcher(Generic[Entry, T]):
     is on its way while the other works on what it has got.
 
     Args:
-        send: starts to send a batch; the outcome is one for each entry, in order, an exception
-            instance for an entry that failed.
+        send: starts to send a batch; the outcome is one for each entry, in order, a `Failure` for
+            an entry that failed. Where the batch as a whole fails, each entry has an error of its
+            own.
         limit: entries that go in one batch at most.
         size: bytes of an entry; a batch ends with the entry that takes it over `size_limit`.
         revocable: an entry whose submitter has left before its batch has is not sent.
+        patience: seconds after which an entry fails, whatever has become of the batches before it;
+            None for never. Its batch goes on, and what comes of it goes to `discard`.
     """
 
     def __init__(
@@ -51,13 +63,17 @@ class Batcher(Generic[Entry, T]):
         size: Callable[[Entry], int] | None = None,
         size_limit: int = 1024 * 1024,
         revocable: bool = False,
+        patience: float | None = None,
     ) -> None:
         self._send = send
         self._limit = limit
         self._size = size
         self._size_limit = size_limit
         self._revocable = revocable
-        self._waiting: deque[_Submitted[T]] = deque()
+        self._patience = patience
+        self._watched = patience is None  # somebody looks for entries whose time is up
+        self._waiting: deque[Submitted[T]] = deque()
+        self._under_way: Sequence[Submitted[T]] = ()
         self._busy = False  # a batch is on its way, or is gathering
         self._gathering = False
         self._enough = 1  # entries that leave without gathering more
@@ -67,11 +83,18 @@ class Batcher(Generic[Entry, T]):
         """Send an entry and return its outcome. Cancelled, its outcome goes to `discard`."""
         return await self.submit_soon(entry, discard).wait()
 
-    def submit_soon(self, entry: Entry, discard: Callable[[T], object] | None = None) -> Slot[T]:
+    def submit_soon(
+        self, entry: Entry, discard: Callable[[T], object] | None = None
+    ) -> Submitted[T]:
         """The same without waiting; entries leave in the order of these calls."""
-        submitted: _Submitted[T] = _Submitted(discard)
+        submitted: Submitted[T] = Submitted(discard)
         submitted.entry = entry
+        submitted.sent = False
+        submitted.began = monotonic()
         self._waiting.append(submitted)
+        if not self._watched:
+            self._watched = True
+            call_later(self._patience or 0.0, self._look_at_the_time)
         if not self._busy:
             self._busy = True
             self._flush_soon()
@@ -104,13 +127,20 @@ class Batcher(Generic[Entry, T]):
 
     def _flush(self) -> None:
         self._gathering = False
-        batch = self._next_batch()
-        if batch:
+        # In a loop and not by recursion: where a manager was closed, each batch fails at once.
+        while batch := self._next_batch():
             self._enough = max(MANY, len(batch) // 2) if len(batch) > 1 else 1
+            self._under_way = batch
             entries = [submitted.entry for submitted in batch]
-            attempt(lambda: self._send(entries)).then(partial(self._sent, batch))
-        else:
-            self._rest()
+            sending = attempt(partial(self._send, entries))
+            if not sending.filled:
+                sending.then(self._sent)
+                return
+            self._distribute(sending)
+            if 0 < len(self._waiting) < self._enough:
+                self._flush_soon()
+                return
+        self._rest()
 
     def _rest(self) -> None:
         self._busy = False
@@ -118,23 +148,50 @@ class Batcher(Generic[Entry, T]):
             self._idle.set()
             self._idle = None
 
-    def _sent(self, batch: Sequence[_Submitted[T]], outcomes: Any) -> None:
-        if isinstance(outcomes, Exception):
-            outcomes = [outcomes] * len(batch)
-        for submitted, outcome in zip(batch, outcomes, strict=True):
-            submitted.set(outcome)
+    def _sent(self, sending: Slot[Any]) -> None:
+        self._distribute(sending)
         if self._waiting:
             self._flush_soon()
         else:
             self._rest()
 
-    def _next_batch(self) -> list[_Submitted[T]]:
-        batch: list[_Submitted[T]] = []
+    def _distribute(self, sending: Slot[Any]) -> None:
+        batch, self._under_way = self._under_way, ()
+        error = sending.error
+        if error is None:
+            for submitted, outcome in zip(batch, sending.value, strict=True):
+                submitted.settle(outcome)
+            return
+        for submitted in batch:
+            submitted.fail(replica(error))
+        if sending.host_gone:
+            # The host was given up while these waited as well.
+            while self._waiting:
+                self._waiting.popleft().fail(replica(error))
+
+    def _next_batch(self) -> list[Submitted[T]]:
+        batch: list[Submitted[T]] = []
         size = 0
         while self._waiting and len(batch) < self._limit and size < self._size_limit:
             submitted = self._waiting.popleft()
-            if not (self._revocable and submitted.abandoned):
+            if not (self._revocable and submitted.abandoned) and not submitted.filled:
+                submitted.sent = True
                 batch.append(submitted)
                 if self._waiting and self._size is not None:
                     size += self._size(submitted.entry)
         return batch
+
+    def _look_at_the_time(self) -> None:
+        """Give up those who have waited too long, and look again when the next would have."""
+        assert self._patience is not None
+        over = monotonic() - self._patience
+        for submitted in self._under_way:
+            if submitted.began <= over and not submitted.filled:
+                submitted.fail(unanswered(self._patience, sent=True))
+        while self._waiting and self._waiting[0].began <= over:
+            self._waiting.popleft().fail(unanswered(self._patience, sent=False))
+        pending = [one.began for one in self._under_way if not one.filled]
+        pending += [one.began for one in self._waiting]
+        self._watched = bool(pending)
+        if pending:
+            call_later(min(pending) - over, self._look_at_the_time)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from ._ahead import Ahead
 from ._errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
@@ -22,6 +22,9 @@ class _NoSentinel:
     def __repr__(self) -> str:
         return "NO_SENTINEL"
 
+    def __reduce__(self) -> str:
+        return "NO_SENTINEL"  # the same object in each process
+
 
 NO_SENTINEL: Any = _NoSentinel()
 """Given as `sentinel`, no item ends an iteration."""
@@ -36,13 +39,15 @@ def is_sentinel(item: object, sentinel: object) -> bool:
 class Lessor(Protocol[T]):
     """What deliveries and iterations need of their queue."""
 
+    def check_loop(self) -> None: ...
     async def get_deliveries(self, count: int) -> list[Delivery[T]]: ...
     @property
     def lease_holder(self) -> object: ...
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]: ...
-    async def move(self, received: Received, target: Any, item: object) -> bool: ...
+    def leave_behind(self, received: Received, how: Literal["nack", "return"]) -> None: ...
+    async def move(self, received: Received, target: Any, frame: bytes) -> bool: ...
     def remember_iteration(self, iteration: Items[T]) -> None: ...
-    def forget_iteration(self, iteration: Items[T]) -> None: ...
+    def forget_iteration(self) -> None: ...
 
 
 class Delivery(Generic[T]):
@@ -119,14 +124,15 @@ class Delivery(Generic[T]):
 
         Cancelled, the move goes on.
         """
+        frame = target.encode(item)
         self._begin("move")
         try:
-            moved = await self._queue.move(self._received, target, item)
+            moved = await self._queue.move(self._received, target.local, frame)
         except Exception:
             self._settled = None  # it was not moved, so there is something to settle still
             raise
         if not moved:
-            raise _lost_lease()
+            raise lost_lease()
 
     @property
     def data(self) -> bytes:
@@ -140,6 +146,12 @@ class Delivery(Generic[T]):
             return None
         self._settled = action
         return self._queue.settle_soon(self._received, action, 0.0)
+
+    def leave_behind(self, how: Literal["nack", "return"]) -> None:
+        """`settle_soon` for finalizers, which run on any thread: the event loop does it."""
+        if self._settled is None:
+            self._settled = how
+            self._queue.leave_behind(self._received, how)
 
     async def __aenter__(self) -> Delivery[T]:
         return self
@@ -158,15 +170,17 @@ class Delivery(Generic[T]):
     async def _settle(self, action: Action, delay: float) -> None:
         self._begin(action)
         if not await self._queue.settle_soon(self._received, action, delay).wait():
-            raise _lost_lease()
+            raise lost_lease()
 
     def _begin(self, what: str) -> None:
+        self._queue.check_loop()
         if self._settled is not None:
             raise ConfigurationError(f"this delivery has been settled already, by {self._settled}")
         self._settled = what
 
 
-def _lost_lease() -> LeaseLostError:
+def lost_lease() -> LeaseLostError:
+    """The error of what was settled too late."""
     return LeaseLostError(
         "the lease of this item has ended: its connection was lost or its lease_timeout was over, "
         "and the item was handed out again"
@@ -199,10 +213,8 @@ class Deliveries(AsyncIterator[Delivery[T]]):
         raise StopAsyncIteration
 
     def __del__(self) -> None:
-        # The loop was left. Without a running event loop there is nobody to send anything; the
-        # leases then end with the connection.
-        with contextlib.suppress(RuntimeError):
-            self._ahead.hand_back()
+        # The loop was left. This may run on any thread, at any moment.
+        self._ahead.leave_behind()
 
     def _is_sentinel(self, delivery: Delivery[T]) -> bool:
         if self._sentinel is NO_SENTINEL:
@@ -233,7 +245,7 @@ class Items(AsyncIterator[T]):
         except StopAsyncIteration:
             if settling is not None:
                 await settling.wait()
-            self._queue.forget_iteration(self)
+            self._queue.forget_iteration()
             raise
         try:
             item = delivery.item
@@ -251,10 +263,8 @@ class Items(AsyncIterator[T]):
 
     def __del__(self) -> None:
         # As that of `Deliveries`.
-        current, self._current = self._current, None
-        if current is not None:
-            with contextlib.suppress(RuntimeError):
-                current.settle_soon("nack")
+        if self._current is not None:
+            self._current.leave_behind("nack")
 
 
 def _warn_of_lost_lease(acked: bool) -> bool:

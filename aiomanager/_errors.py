@@ -55,6 +55,20 @@ class ConnectionLostError(AioManagerError, ConnectionError):
         self.outcome_known = outcome_known
 
 
+def unanswered(seconds: float, *, sent: bool) -> ConnectionLostError:
+    """The error of a call that the host has not answered in time."""
+    if sent:
+        return ConnectionLostError(
+            f"the host has not answered within {seconds:g} s; whether the call has happened, or "
+            "will, is unknown",
+            outcome_known=False,
+        )
+    return ConnectionLostError(
+        f"the host has not answered what was asked before within {seconds:g} s; this call was not "
+        "sent"
+    )
+
+
 class QueueEmpty(AioManagerError, asyncio.QueueEmpty, queue.Empty):
     """Nothing to get: at once for `get_nowait`, within the timeout for `get`."""
 

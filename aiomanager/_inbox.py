@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
+from weakref import ref
 
 import anyio
 
 from ._batches import MANY, Batcher
-from ._errors import ConnectionLostError
-from ._slots import Slot, attempt, begin
-from ._tasks import call_soon
-from .engines.base import QueueEngine, Received, Settlement
+from ._errors import ConnectionLostError, unanswered
+from ._slots import Failure, Slot, attempt, begin, replica
+from ._tasks import call_in, call_soon, current_loop
+from .engines.base import ANSWER_GRACE, QueueEngine, Received, Settlement
 
 # How many items one call to the host asks for at most.
 FETCH_ITEMS = 1024
 
 # A wait that is about to end is not cut shorter than this, in seconds.
 SHORTEST_WAIT = 0.01
+
+# What a stock host has sent comes within this, in seconds.
+TRANSIT = 0.05
 
 # How an item that was received goes back: after a nack; not looked at; or not looked at by the one
 # who had taken it already.
@@ -41,7 +45,7 @@ class _Waiter(Slot[list[Received]]):
 Share = tuple[bool, list[Received]]
 
 # What somebody gets: items, none, or an error.
-Outcome = list[Received] | Exception
+Outcome = list[Received] | Failure
 
 
 class Inbox:
@@ -57,17 +61,23 @@ class Inbox:
     def __init__(self, engine: QueueEngine) -> None:
         self._engine = engine
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # in the order of their coming
+        self._served: list[_Waiter] = []  # those for whom items are being taken, in order
         self._fetching = False  # a fetch is on its way, or is gathering
         self._gathering = False
         self._many = MANY if engine.messages_are_cheap else FETCH_ITEMS
         self._enough = self._many  # waiters who are fetched for without gathering more
-        self._fetched: anyio.Event | None = None  # there while somebody waits for the end
+        self._dealt: anyio.Event | None = None  # there while somebody waits for a fetch to end
         # One at a time, whatever was fetched meanwhile.
         self._takes: Batcher[Sequence[Share], list[Outcome]] = Batcher(self._take, limit=1)
         # Those who do not wait: what is there now, for all who ask now.
         self._at_once: Batcher[tuple[int, bool], list[Received]]
         self._at_once = Batcher(self._fetch_now, revocable=True)
-        self._returns: Batcher[tuple[Received, Return, float], bool] = Batcher(self._send_back)
+        self._returns: Batcher[tuple[Received, Return, float], bool] = Batcher(
+            self._send_back, patience=engine.patience
+        )
+        self._loop = ref(current_loop())
+        # What finalizers have left for the event loop to give back.
+        self._left: deque[tuple[Received, Return]] = deque()
 
     async def receive(self, count: int, timeout: float | None, *, take: bool) -> list[Received]:
         """Wait for items, up to `timeout` seconds; an empty list where none came.
@@ -75,9 +85,11 @@ class Inbox:
         Cancelled, it has received nothing: what was on its way goes to the next waiter here or
         back to the queue.
         """
+        if self._left:
+            self._collect()  # what goes back comes before what is asked for now
         discard = self._taken_for_nobody if take else self._leased_for_nobody
         if timeout is not None and timeout <= 0:
-            return await self._at_once.submit((count, take), discard)
+            return await self._receive_now(count, take, discard)
         waiter = _Waiter(discard)
         waiter.count, waiter.take = count, take
         waiter.deadline = math.inf if timeout is None else anyio.current_time() + timeout
@@ -103,14 +115,25 @@ class Inbox:
         whether it was still this process's to give."""
         return self._returns.submit_soon((received, how, delay))
 
+    def leave_behind(self, received: Received, how: Return) -> None:
+        """`hand_back` for finalizers, which run on any thread and in the middle of anything: the
+        event loop does it, soon, before it asks for more. Without one the lease ends with its
+        connection."""
+        self._left.append((received, how))
+        loop = self._loop()
+        if loop is not None:
+            call_in(loop, self._collect)
+
+    def _collect(self) -> None:
+        while self._left:
+            self.hand_back(*self._left.popleft())
+
     async def drained(self) -> None:
         """End the fetch that is under way, and wait until what it brought has gone back."""
+        self._collect()
         self._fail(ConnectionLostError("this manager is closed"))
         self._engine.interrupt()
-        while self._fetching:
-            if self._fetched is None:
-                self._fetched = anyio.Event()
-            await self._fetched.wait()
+        await self._nothing_on_its_way()
         await self._takes.drained()
         await self._at_once.drained()
         await self._returns.drained()
@@ -140,15 +163,19 @@ class Inbox:
             self._receive(wanted, timeout).then(self._arrived)
             return
         self._fetching = False
-        if self._fetched is not None:
-            self._fetched.set()
-            self._fetched = None
+        self._tell_dealt()
 
-    def _arrived(self, items: list[Received] | Exception) -> None:
-        if isinstance(items, Exception):
-            self._fail(items)
+    def _tell_dealt(self) -> None:
+        if self._dealt is not None:
+            self._dealt.set()
+            self._dealt = None
+
+    def _arrived(self, fetched: Slot[list[Received]]) -> None:
+        if fetched.error is not None:
+            self._fail(fetched.error)
             self._fetch()
             return
+        items: list[Received] = fetched.value
         waiters: list[_Waiter] = []
         shares: list[Share] = []
         start = 0
@@ -159,6 +186,7 @@ class Inbox:
             start += waiter.count
         for received in items[start:]:
             self.hand_back(received, "return")
+        self._served += waiters
         ahead = start > 0 and len(self._waiters) >= self._enough
         self._takes.submit_soon(shares).then(partial(self._deal, waiters, ahead))
         if ahead:
@@ -167,18 +195,25 @@ class Inbox:
     def _take(self, batch: Sequence[Sequence[Share]]) -> Slot[list[list[Outcome]]]:
         return self._owned(batch[0], "take").map(lambda outcomes: [outcomes])
 
-    def _deal(self, waiters: Sequence[_Waiter], ahead: bool, outcomes: Any) -> None:
+    def _deal(self, waiters: Sequence[_Waiter], ahead: bool, taking: Slot[list[Outcome]]) -> None:
         """Give each what is theirs now. The next fetch is for them too, where it is not `ahead`."""
+        del self._served[: len(waiters)]  # takes are answered in their order
         lost: list[_Waiter] = []
+        outcomes: Sequence[Outcome]
+        if taking.error is None:
+            outcomes = taking.value
+        else:
+            outcomes = [Failure(replica(taking.error)) for _ in waiters]
         for waiter, outcome in zip(waiters, outcomes, strict=True):
             if outcome:
-                waiter.set(outcome)
+                waiter.settle(outcome)
             elif not waiter.abandoned:
                 lost.append(waiter)
         for waiter in reversed(lost):
             # What they were given is in somebody else's hands: they go on waiting, in their place.
             self._waiters[waiter] = None
             self._waiters.move_to_end(waiter, last=False)
+        self._tell_dealt()
         if ahead and self._fetching:
             return
         if self._waiters:
@@ -189,18 +224,52 @@ class Inbox:
     def _fail(self, error: Exception) -> None:
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
-            waiter.set(error)
+            waiter.fail(replica(error))
 
     # -- for those who do not -----------------------------------------------------------------
+
+    async def _receive_now(
+        self, count: int, take: bool, discard: Callable[[Sequence[Received]], None]
+    ) -> list[Received]:
+        asked = self._at_once.submit_soon((count, take), discard)
+        with anyio.move_on_after(ANSWER_GRACE):
+            return await asked.wait()
+        raise unanswered(ANSWER_GRACE, sent=asked.sent)
 
     def _fetch_now(self, wishes: Sequence[tuple[int, bool]]) -> Slot[list[Outcome]]:
         return begin(lambda: self._fetch_at_once(wishes))
 
     async def _fetch_at_once(self, wishes: Sequence[tuple[int, bool]]) -> list[Outcome]:
         wanted = sum(count for count, _ in wishes)
-        items = iter(await self._receive(wanted, 0).wait())
+        items = iter(await self._receive_what_is_there(wanted))
         shares = [(take, list(itertools.islice(items, count))) for count, take in wishes]
         return await self._owned(shares, "take at once").wait()
+
+    async def _receive_what_is_there(self, wanted: int) -> list[Received]:
+        """What is on its way for somebody who has left is there, too, and comes first."""
+        if self._engine.ends_waits_at_once:
+            await self._nothing_on_its_way()
+            return await self._receive(wanted, 0).wait()
+        items = await self._receive(wanted, 0).wait()
+        if not items and self._something_for_nobody():
+            # A wait that found something before this call did has it on its way already.
+            with anyio.move_on_after(TRANSIT):
+                await self._nothing_on_its_way()
+            items = await self._receive(wanted, 0).wait()
+        return items
+
+    def _something_for_nobody(self) -> bool:
+        """Whether something is on its way for somebody who has left."""
+        if self._served:
+            return any(waiter.abandoned for waiter in self._served)
+        return self._fetching and not self._waiters
+
+    async def _nothing_on_its_way(self) -> None:
+        """Wait while something is on its way that nobody waits for any more."""
+        while self._something_for_nobody():
+            if self._dealt is None:
+                self._dealt = anyio.Event()
+            await self._dealt.wait()
 
     # -- for both -----------------------------------------------------------------------------
 
@@ -221,9 +290,11 @@ class Inbox:
         takes = [received.delivery_id for take, share in shares if take for received in share]
         owned: Slot[list[Outcome]] = Slot()
 
-        def taken(answers: Sequence[bool] | Exception) -> None:
-            if isinstance(answers, Exception):
-                owned.set([answers if take else share for take, share in shares])
+        def taken(taking: Slot[list[bool]]) -> None:
+            answers: Sequence[bool] = taking.value
+            if taking.error is not None:
+                error = taking.error
+                owned.set([Failure(replica(error)) if take else share for take, share in shares])
             elif all(answers):
                 owned.set([share for _, share in shares])
             else:
@@ -236,7 +307,7 @@ class Inbox:
         if takes:
             attempt(lambda: self._engine.take(takes, channel)).then(taken)
         else:
-            taken(())
+            owned.set([share for _, share in shares])
         return owned
 
     def _taken_for_nobody(self, share: Sequence[Received]) -> None:
@@ -247,14 +318,12 @@ class Inbox:
         for received in share:
             self.hand_back(received, "return")
 
-    def _send_back(
-        self, returns: Sequence[tuple[Received, Return, float]]
-    ) -> Slot[list[bool | Exception]]:
+    def _send_back(self, returns: Sequence[tuple[Received, Return, float]]) -> Slot[list[bool]]:
         return begin(lambda: self._send_each_back(returns))
 
     async def _send_each_back(
         self, returns: Sequence[tuple[Received, Return, float]]
-    ) -> list[bool | Exception]:
+    ) -> list[bool]:
         restored = [received for received, how, _ in returns if how == "restore"]
         # The first to go is the first to be handed out again: keep the order in which they came.
         for received in sorted(restored, key=lambda received: received.delivery_id):

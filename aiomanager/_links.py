@@ -20,12 +20,23 @@ from typing import Any, TypeVar
 import anyio
 
 from ._addresses import Address
-from ._errors import AuthenticationError, ConfigurationError, ConnectionLostError
+from ._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionLostError,
+    unanswered,
+)
 from ._replies import load_reply
 from ._wire import Buffer, dump
 
 T = TypeVar("T")
 Conversation = Generator[Sequence[Buffer], Buffer, T]
+
+# Seconds between two attempts to connect, and between two connections that broke soon.
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+# Seconds that each attempt has at least.
+SHORTEST_ATTEMPT = 0.75
 
 # Links that a pool keeps for later; each holds a thread of a stock host.
 MOST_IDLE = 32
@@ -33,7 +44,14 @@ MOST_IDLE = 32
 
 class Link(ABC):
     """One connection, past its handshake. Whoever was interrupted while using it closes it: it
-    would give the next caller the reply that the last one did not wait for."""
+    would give the next caller the reply that the last one did not wait for.
+
+    Attributes:
+        broken: the connection has failed. What fails beside it, such as the call itself, leaves it
+            usable.
+    """
+
+    broken = False
 
     @abstractmethod
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
@@ -41,6 +59,11 @@ class Link(ABC):
 
         Raises `ConnectionLostError`; what the conversation raises leaves the link usable.
         """
+
+    @abstractmethod
+    def is_alive(self) -> bool:
+        """Whether the other side has neither ended nor said anything unasked, as far as this side
+        has heard; for a link that nobody uses."""
 
     @abstractmethod
     def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
@@ -148,6 +171,37 @@ def refused(address: Address, error: BaseException) -> AuthenticationError:
     )
 
 
+class Pauses:
+    """Seconds between attempts, which grow with each of them."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE
+
+    async def sleep(self, deadline: float) -> None:
+        """Wait before the next attempt, but not past the deadline."""
+        # With jitter: clients that lost the same host do not all come back at once.
+        pause = random.uniform(self._next / 2, self._next)  # noqa: S311 - no secret
+        self._next = min(2 * self._next, LONGEST_PAUSE)
+        await anyio.sleep(max(0.0, min(pause, deadline - anyio.current_time())))
+
+
+async def open_patiently(
+    open_link: Callable[[], Awaitable[Link]], deadline: float, pauses: Pauses
+) -> Link:
+    """Try until there is a link, or the deadline has passed; raises what the last attempt did."""
+    while True:
+        left = max(SHORTEST_ATTEMPT, deadline - anyio.current_time())
+        error = ConnectionLostError("the host did not come back in time")
+        with anyio.move_on_after(left):
+            try:
+                return await open_link()
+            except ConnectionLostError as exc:
+                error = exc
+        if anyio.current_time() >= deadline:
+            raise error
+        await pauses.sleep(deadline)
+
+
 class LinkPool:
     """Links to one host for conversations, each of which has a link to itself while it lasts.
 
@@ -156,48 +210,87 @@ class LinkPool:
         calls: short calls that may be under way at once; waits are not counted, so that no number
             of waiting calls keeps a short one from running.
         call_timeout: seconds for the reply of a short call.
+        reconnect: seconds that the host may be away before calls raise `ConnectionLostError`.
     """
 
-    def __init__(self, open_link: Opener, *, calls: int = 4, call_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        open_link: Opener,
+        *,
+        calls: int = 4,
+        call_timeout: float = 30.0,
+        reconnect: float = 30.0,
+    ) -> None:
         self._open_link = open_link
         self._calls = calls
         self.call_timeout = call_timeout
+        self.reconnect = reconnect
         self._limiter: anyio.CapacityLimiter | None = None
         self._idle: list[Link] = []
         self._used: set[Link] = set()
         self.closed = False
 
     async def call(self, conversation: Conversation[T]) -> T:
-        """Run a short conversation. To be run by a task that no caller can cancel (`finish`)."""
+        """Run a short conversation. To be run by a task that no caller can cancel (`finish`).
+
+        It ends by `call_timeout` and `reconnect` together, whatever stands before it."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._calls)
-        async with self._limiter:
-            return await self.wait(conversation, self.call_timeout)
+        patience = self.call_timeout + self.reconnect
+        sent = False
+        with anyio.move_on_after(patience):
+            async with self._limiter:
+                link = await self.borrow()
+                sent = True
+                return await self._converse(link, conversation, self.call_timeout)
+        raise unanswered(patience, sent=sent)
 
     async def wait(self, conversation: Conversation[T], timeout: float | None) -> T:
         """Run a conversation that waits at the host, up to `timeout` seconds for each reply."""
-        link = await self.borrow()
+        return await self._converse(await self.borrow(), conversation, timeout)
+
+    async def _converse(
+        self, link: Link, conversation: Conversation[T], timeout: float | None
+    ) -> T:
         try:
-            result = await link.converse(conversation, timeout)
-        except ConnectionLostError:
-            self.drop(link)
-            raise
+            return await link.converse(conversation, timeout)
         except Exception:
-            self.give_back(link)
             raise
         except BaseException:
-            self.drop(link)
+            link.broken = True  # its reply is still to come
             raise
-        self.give_back(link)
-        return result
+        finally:
+            if link.broken:
+                self.drop(link)
+            else:
+                self.give_back(link)
 
     async def borrow(self) -> Link:
-        """Take a link out, to own it for longer than one conversation."""
+        """Take a link out, to own it for longer than one conversation. Where the host is away it
+        is waited for, `reconnect` seconds at most."""
         self._check_open()
-        link = self._idle.pop() if self._idle else await self._open_link("aiomanager")
+        link = self._pop_alive() or await self._open("aiomanager")
         self._used.add(link)
         self._check_open(link)
         return link
+
+    def _pop_alive(self) -> Link | None:
+        while self._idle:
+            link = self._idle.pop()
+            if link.is_alive():
+                return link
+            link.close()  # cut while nobody used it, as firewalls and restarts do
+        return None
+
+    async def _open(self, name: str | None, *, patiently: bool = True) -> Link:
+        if not patiently:
+            return await self._open_link(name)
+
+        def attempt() -> Awaitable[Link]:
+            self._check_open()
+            return self._open_link(name)
+
+        return await open_patiently(attempt, anyio.current_time() + self.reconnect, Pauses())
 
     def _check_open(self, link: Link | None = None) -> None:
         if self.closed:
@@ -207,9 +300,16 @@ class LinkPool:
 
     async def function(self, name: str, *args: Any, **kwds: Any) -> Any:
         """Call a function of the manager's server itself, on a connection of its own, as the
-        protocol has it."""
+        protocol has it. Where the host is away it is waited for, as in `borrow`."""
+        return await self._function(True, name, *args, **kwds)
+
+    async def function_once(self, name: str, *args: Any, **kwds: Any) -> Any:
+        """`function`, for a host that may not be there yet."""
+        return await self._function(False, name, *args, **kwds)
+
+    async def _function(self, patiently: bool, name: str, *args: Any, **kwds: Any) -> Any:
         try:
-            link = await self._open_link(None)
+            link = await self._open(None, patiently=patiently)
             try:
                 return await link.converse(call_function(name, *args, **kwds), self.call_timeout)
             finally:
@@ -248,6 +348,10 @@ class LinkPool:
     def close(self) -> None:
         """Close all links, those in use included."""
         self.closed = True
+        self.cut()
+
+    def cut(self) -> None:
+        """Close all links and nothing else: callable from any thread."""
         _close_all(self._idle, self._used, os.getpid())
 
     def close_when_garbage(self) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import managers
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
+from weakref import ref
 
 import anyio
 
@@ -16,14 +20,15 @@ from ._addresses import Address, parse
 from ._ahead import PREFETCH
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
+from ._faces import STOCK_METHODS
 from ._links import LinkPool
-from ._proxy import create
+from ._proxy import create, passed_on
 from ._queue import AsyncQueue
-from ._references import home_of
+from ._references import Reference, home_of
 from ._session import Session
 from ._slots import finish
 from ._streams import StreamLane
-from ._tasks import spawn
+from ._tasks import call_in, current_loop, has_ended, spawn
 from ._threads import ThreadLane
 from ._wire import MESSAGE_LIMIT, QUEUE_PREFIX
 from .engines.base import QueueEngine
@@ -66,7 +71,10 @@ class ConnectOptions:
 
 class AsyncManager:
     """A connection to a manager, stock or ours. Made by `connect` and `host`; an async context
-    manager, which connects at its start and closes at its end.
+    manager, which connects at its start and closes at its end, and can be entered again after that.
+
+    It belongs to the process and to the event loop in which it was entered, with all its queues:
+    elsewhere they raise `ConfigurationError`, and nothing happens to it.
 
     Attributes:
         address: what other processes connect to, as a URL.
@@ -88,9 +96,12 @@ class AsyncManager:
         self._memory_queues = memory_queues
         self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
+        self._found: dict[str, tuple[str, Sequence[str]]] = {}  # those of a stock host, once used
         self._message_limit = MESSAGE_LIMIT
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
+        self._process_id = os.getpid()
+        self._loop: Callable[[], Any] = lambda: None  # in which it was entered
         self._unwanted = False  # whoever wanted to connect has left
         self._closing = contextlib.ExitStack()
 
@@ -112,6 +123,12 @@ class AsyncManager:
 
         Cancelled, it leaves at once, or as soon as the host that it was starting has ended.
         """
+        if self._open:
+            self._check_open()
+            raise ConfigurationError(f"{self!r} is in use already; make another with connect()")
+        self._process_id, self._loop = os.getpid(), ref(current_loop())
+        self._unwanted = False
+        self._queues = {}
         begun = anyio.Event()
         try:
             await finish(lambda: self._begin(begun))
@@ -136,7 +153,11 @@ class AsyncManager:
 
     async def aclose(self) -> None:
         """Send what is on its way, give back what was received for nobody, and disconnect.
-        Deliveries that were not settled go to somebody else."""
+        Deliveries that were not settled go to somebody else. In a forked child it does nothing."""
+        if self._process_id != os.getpid():
+            return  # the parent's connection, which it still uses
+        if self._open:
+            self._check_open()
         with anyio.CancelScope(shield=True):
             await finish(self._close)
 
@@ -157,7 +178,15 @@ class AsyncManager:
         """
         self._check_open()
         if name not in self._queues:
-            self._queues[name] = AsyncQueue(self._engine(name), name, sentinel, prefetch)
+            engine = partial(self._engine_here, self._queues, name)
+            queue: AsyncQueue[Any] = AsyncQueue(
+                engine,
+                name,
+                sentinel,
+                prefetch,
+                reduce=lambda: self._passed_on(name, sentinel, prefetch),
+            )
+            self._queues[name] = queue
         return self._queues[name]
 
     async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:
@@ -191,6 +220,7 @@ class AsyncManager:
 
     async def shutdown(self) -> None:
         """End the host, with all that it hosts."""
+        self._check_open()
         await finish(lambda: self._pool.function("shutdown"))
 
     # -- inside -------------------------------------------------------------------------------
@@ -207,6 +237,7 @@ class AsyncManager:
                 self._prepare(self._address)
                 await self._reach()
             self._open = True
+            self._found = {}
         finally:
             begun.set()
 
@@ -227,7 +258,9 @@ class AsyncManager:
         lane = (ThreadLane if self._threads else StreamLane)(
             address, self.authkey, options.connect_timeout
         )
-        self._pool = LinkPool(lane.open, call_timeout=options.call_timeout)
+        self._pool = LinkPool(
+            lane.open, call_timeout=options.call_timeout, reconnect=options.reconnect
+        )
         self._session = Session(
             lane.open,
             call_timeout=options.call_timeout,
@@ -238,8 +271,76 @@ class AsyncManager:
         self._closing.callback(self._session.close)
 
     def _check_open(self) -> None:
+        if self._process_id != os.getpid():
+            raise ConfigurationError(
+                f"{self!r} belongs to process {self._process_id}, which it was entered in, and not "
+                f"to this one; connect here: {self._how_to_connect()}"
+            )
         if not self._open:
             raise ConfigurationError("use the manager in `async with`: it is not connected")
+        loop = self._loop()
+        if loop is not current_loop():
+            raise ConfigurationError(
+                f"{self!r} belongs to the event loop that it was entered in "
+                f"({'which has ended' if loop is None else repr(loop)}), and not to the one that "
+                f"runs here; connect in this one, too: {self._how_to_connect()}"
+            )
+
+    def _how_to_connect(self) -> str:
+        where = self._address or "..."
+        if self._address is not None and self._address.kind == "memory":
+            return f"aiomanager.connect({str(where)!r})"
+        return f"aiomanager.connect({str(where)!r}, authkey)"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a connection cannot be passed on."""
+        raise ConfigurationError(
+            f"{self!r} cannot be passed to another process; pass its address and its authkey, and "
+            f"connect there: {self._how_to_connect()}. A queue of it can be passed on."
+        )
+
+    def __del__(self) -> None:
+        # On any thread, and in any process.
+        if not self._open or self._process_id != os.getpid():
+            return
+        self._open = False
+        warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
+        loop = self._loop()
+        if self._process is not None:
+            self._process.hurry()
+        if loop is not None and not has_ended(loop):
+            call_in(loop, self._closing.pop_all().close)
+        elif self._address is not None and self._address.kind != "memory":
+            self._session.cut()
+            self._pool.cut()
+
+    def _passed_on(self, name: str, sentinel: object, prefetch: int) -> Any:
+        """How a queue pickles for another process."""
+        if self._memory is not None or self._address is None:
+            raise ConfigurationError(
+                f"queue {name!r} is in the memory of this process and cannot be passed to another"
+            )
+        if self._hosted is not None and name in self._hosted:
+            found: tuple[str, Sequence[str]] = QUEUE_PREFIX + name, STOCK_METHODS
+        elif name in self._found:
+            found = self._found[name]
+        else:
+            raise ConfigurationError(
+                f"queue {name!r} is not known yet; use it once, `await queue.qsize()` say, before "
+                "it is passed on"
+            )
+        token = managers.Token(name, self._address.value, found[0])
+        reference = Reference(self._home, token, found[1], counted=False)
+        return passed_on(reference, sentinel, prefetch)
+
+    def _engine_here(self, queues: object, name: str) -> QueueEngine:
+        """The engine of a queue for the running event loop, which is to be this manager's."""
+        self._check_open()
+        if queues is not self._queues:
+            raise ConfigurationError(
+                f"{self!r} was closed and entered again since; get the queue from it again"
+            )
+        return self._engine(name)
 
     def _engine(self, name: str) -> QueueEngine:
         if self._memory is not None:
@@ -270,7 +371,7 @@ class AsyncManager:
 
     async def _hosted_queues(self) -> Sequence[str] | None:
         try:
-            names, self._message_limit = await self._pool.function("queues")
+            names, self._message_limit = await self._pool.function_once("queues")
         except RemoteError:
             return None  # a stock server has no such function
         return names  # type: ignore[no-any-return]
@@ -284,16 +385,17 @@ class AsyncManager:
                     f"no queue or object is registered at {self.address} as {name!r}"
                 ) from exc
             raise
+        self._found[name] = ident, methods
         return ident, methods
 
     async def _close(self) -> None:
-        self._open = False
         with anyio.move_on_after(CLOSE_TIMEOUT) as scope:
             async with anyio.create_task_group() as group:
                 for queue in self._queues.values():
                     group.start_soon(_close_queue, queue)
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
+        self._open = False
         self._closing.close()
         if self._process is not None:
             await self._process.end()

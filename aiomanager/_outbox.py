@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
 import anyio
 
-from ._batches import Batcher
-from ._errors import ConnectionLostError, QueueFull
-from ._slots import Slot, filled
+from ._batches import Batcher, Submitted
+from ._errors import ConnectionLostError, QueueFull, unanswered
+from ._slots import Failure, Slot, filled
 from ._tasks import spawn
-from .engines.base import BATCH_BYTES, QueueEngine
+from .engines.base import ANSWER_GRACE, BATCH_BYTES, QueueEngine
 
 # What one batch holds at most, beside its bytes: a caller waits for the whole batch that its item
 # travels in.
@@ -32,6 +33,9 @@ class _Blocked:
 # Frames on their way to the host: with when their time is up, and whether they wait for room.
 _Put = tuple[Sequence[bytes], float | None, bool]
 
+# How many frames of a put were appended, or what it waits for, or an error.
+_Outcome = int | _Blocked | Failure
+
 
 class Outbox:
     """Everything that waits goes as one batch; what does not fit waits for room, in order, one
@@ -45,66 +49,94 @@ class Outbox:
             size=_size,
             size_limit=BATCH_BYTES,
             revocable=True,
+            patience=engine.patience,
         )
         self._blocked: deque[_Blocked] = deque()
         self._waiting = False
         self._at_host: _Blocked | None = None  # the one whose wait is there
+        self._closing = False
+        self._nobody_waits: anyio.Event | None = None  # there while somebody waits for that
 
     async def put(self, frames: Sequence[bytes], timeout: float | None) -> None:
-        """Put frames in order; raises `QueueFull` where not all found room in time."""
+        """Put frames in order; raises `QueueFull` where not all found room in time.
+
+        With a timeout it ends by `ANSWER_GRACE` after that, also where the host does not answer.
+        What it raises says by `accepted` how many frames were put, where that is known.
+        """
         deadline = None if timeout is None else anyio.current_time() + timeout
-        put = frames, deadline, timeout != 0
-        outcome = await self._batcher.submit_soon(put, self._leave).wait()
-        if isinstance(outcome, _Blocked):
-            accepted = len(frames) - len(outcome.frames) + await self._wait_for_room(outcome)
-        else:
-            accepted = outcome
-        if accepted < len(frames):
-            raise full(len(frames), accepted)
+        putting = self._batcher.submit_soon((frames, deadline, timeout != 0), self._leave)
+        if timeout is None:  # a scope costs as much as all the rest
+            await self._put(frames, putting)
+            return
+        with anyio.move_on_after(timeout + ANSWER_GRACE):
+            await self._put(frames, putting)
+            return
+        raise unanswered(timeout + ANSWER_GRACE, sent=putting.sent)
 
     async def drained(self) -> None:
         """Wait until no put is on its way, and give up what waits for room, also at the host."""
         await self._batcher.drained()
-        error = ConnectionLostError("this manager is closed")
-        waiting = [*self._blocked, *([self._at_host] if self._at_host is not None else [])]
-        self._blocked.clear()
-        for blocked in waiting:
+        self._closing = True
+        while self._blocked:
+            blocked = self._blocked.popleft()
             blocked.at_host.set()
-            blocked.slot.set(error)
-        if self._at_host is not None:
+            blocked.slot.fail(_closed())
+        if self._waiting:
+            # How much of it the host has taken is known when it has answered.
             self._engine.interrupt_put()
+            self._nobody_waits = anyio.Event()
+            await self._nobody_waits.wait()
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _send(self, puts: Sequence[_Put]) -> Slot[list[int | _Blocked | Exception]]:
+    async def _put(self, frames: Sequence[bytes], putting: Submitted[int | _Blocked]) -> None:
+        outcome = await putting.wait()
+        if isinstance(outcome, int):
+            accepted = outcome
+        else:
+            before = len(frames) - len(outcome.frames)
+            try:
+                accepted = before + await self._wait_for_room(outcome)
+            except Exception as exc:
+                say_accepted(exc, before)
+                raise
+        if accepted < len(frames):
+            raise full(len(frames), accepted)
+
+    def _send(self, puts: Sequence[_Put]) -> Slot[list[_Outcome]]:
         # While others wait for room, whoever would wait as well goes behind them.
         behind = self._waiting
-        frames = [frame for put in puts if not (behind and put[2]) for frame in put[0]]
-        if not frames:
-            return filled(self._shares(puts, behind, 0, (0, None)))
-        shares = partial(self._shares, puts, behind, len(frames))
-        return self._engine.put(frames, 0, "put").map(shares)
+        sent = [put for put in puts if not (behind and put[2])]
+        if not sent:
+            return filled([self._block(frames, deadline) for frames, deadline, _ in puts])
+        putting = self._engine.put_each([frames for frames, _, _ in sent], 0, "put")
+        return putting.map(partial(self._shares, puts, behind))
 
     def _shares(
-        self, puts: Sequence[_Put], behind: bool, sent: int, put: tuple[int, Exception | None]
-    ) -> list[int | _Blocked | Exception]:
-        """What each of the puts has of what the host has taken of all that was sent."""
-        accepted, error = put
-        if accepted == sent and not behind:
+        self,
+        puts: Sequence[_Put],
+        behind: bool,
+        shares: Sequence[tuple[int, Exception | None]] | None,
+    ) -> list[_Outcome]:
+        """What has come of each of the puts, of which those that were sent have a share."""
+        if shares is None and not behind:
             return [len(frames) for frames, _, _ in puts]  # as nearly always
-        outcomes: list[int | _Blocked | Exception] = []
+        if shares is None:
+            shares = [(len(put[0]), None) for put in puts if not put[2]]
+        mine = iter(shares)
+        outcomes: list[_Outcome] = []
         for frames, deadline, waits in puts:
             if behind and waits:
                 outcomes.append(self._block(frames, deadline))
                 continue
-            mine = min(accepted, len(frames))
-            accepted -= mine
-            if mine == len(frames):
-                outcomes.append(mine)
+            accepted, error = next(mine)
+            if accepted == len(frames):
+                outcomes.append(accepted)
             elif error is not None:
-                outcomes.append(error)
+                say_accepted(error, accepted)
+                outcomes.append(Failure(error))
             else:
-                outcomes.append(self._block(frames[mine:], deadline) if waits else mine)
+                outcomes.append(self._block(frames[accepted:], deadline) if waits else accepted)
         return outcomes
 
     def _block(self, frames: Sequence[bytes], deadline: float | None) -> _Blocked:
@@ -133,35 +165,54 @@ class Outbox:
         if blocked.at_host.is_set():
             self._engine.interrupt_put()
         else:
-            self._blocked.remove(blocked)
+            with contextlib.suppress(ValueError):
+                self._blocked.remove(blocked)
 
     async def _wait_at_host(self) -> None:
-        while self._blocked:
-            self._at_host = blocked = self._blocked.popleft()
-            blocked.at_host.set()
-            try:
-                accepted, error = await self._put_waiting(blocked)
-            except Exception as exc:
-                accepted, error = 0, exc
-            if not blocked.slot.filled:
-                blocked.slot.set(accepted if error is None else error)
-        self._at_host = None
-        self._waiting = False
+        try:
+            while self._blocked:
+                self._at_host = blocked = self._blocked.popleft()
+                blocked.at_host.set()
+                await self._put_waiting(blocked)
+        finally:
+            self._at_host = None
+            self._waiting = False
+            if self._nobody_waits is not None:
+                self._nobody_waits.set()
 
-    async def _put_waiting(self, blocked: _Blocked) -> tuple[int, Exception | None]:
+    async def _put_waiting(self, blocked: _Blocked) -> None:
         accepted = 0
-        while True:
-            putting = self._engine.put(
-                blocked.frames[accepted:], _remaining(blocked.deadline), "blocked put"
-            )
-            count, error = await putting.wait()
+        error: Exception | None = None
+        while error is None and accepted < len(blocked.frames):
+            try:
+                putting = self._engine.put(
+                    blocked.frames[accepted:], _remaining(blocked.deadline), "blocked put"
+                )
+                count, error = await putting.wait()
+            except Exception as exc:
+                count, error = 0, exc
             accepted += count
-            if error is not None or accepted == len(blocked.frames):
-                return accepted, error
             # A wait at the host also ends, with what it has, where its connection does.
             in_time = blocked.deadline is None or anyio.current_time() < blocked.deadline
             if blocked.slot.abandoned or blocked.slot.filled or not in_time:
-                return accepted, None
+                break
+            if self._closing and error is None and accepted < len(blocked.frames):
+                error = _closed()
+        if error is None:
+            blocked.slot.set(accepted)
+        else:
+            say_accepted(error, accepted)
+            blocked.slot.fail(error)
+
+
+def _closed() -> ConnectionLostError:
+    return ConnectionLostError("this manager was closed while the put waited for room")
+
+
+def say_accepted(error: Exception, count: int) -> None:
+    """Let an error of a put of several items say how many more of them were put than it says."""
+    with contextlib.suppress(AttributeError, TypeError):  # an exception that takes no attribute
+        error.accepted = getattr(error, "accepted", 0) + count  # type: ignore[attr-defined]
 
 
 def _remaining(deadline: float | None) -> float | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pickle
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing import managers
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 from ._addresses import parse
-from ._afterwards import close_at_exit
+from ._afterwards import cut_at_exit
+from ._ahead import PREFETCH
 from ._conditions import AsyncCondition
 from ._errors import ConfigurationError, EncodeError, RemoteError
 from ._links import LinkPool
@@ -23,7 +26,7 @@ from ._objects import (
 )
 from ._pools import AsyncPool, AsyncResult
 from ._queue import AsyncQueue
-from ._references import Home, Reference, home_of, set_wrapper
+from ._references import Home, Reference, home_at, home_of, set_wrapper
 from ._session import Session
 from ._wire import QUEUE_PREFIX
 from .engines.hosted import HostedEngine
@@ -101,25 +104,50 @@ def is_queue(exposed: Sequence[str] | frozenset[str]) -> bool:
     return {"put", "get"} <= set(exposed) and bool({"get_nowait", "task_done"} & set(exposed))
 
 
-def _queue(reference: Reference, sentinel: object) -> AsyncQueue[Any]:
-    lane = reference.home.lane()
-    if reference.ident.startswith(QUEUE_PREFIX):
-        session = Session(lane.open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT)
-        close_at_exit(session)
-        return AsyncQueue(
-            _WrappedHosted(session, reference), reference.ident[len(QUEUE_PREFIX) :], sentinel
-        )
-    pool = LinkPool(lane.open, call_timeout=CALL_TIMEOUT)
-    pool.close_when_garbage()
-    close_at_exit(pool)
-    return AsyncQueue(_WrappedStock(pool, reference), reference.typeid, sentinel)
+def _queue(reference: Reference, sentinel: object, prefetch: int = PREFETCH) -> AsyncQueue[Any]:
+    hosted = reference.ident.startswith(QUEUE_PREFIX)
+    name = reference.ident[len(QUEUE_PREFIX) :] if hosted else reference.typeid
+    engine = _WrappedHosted if hosted else _WrappedStock
+    return AsyncQueue(
+        lambda: engine(reference),
+        name,
+        sentinel,
+        prefetch,
+        reduce=partial(passed_on, reference, sentinel, prefetch),
+    )
+
+
+def passed_on(reference: Reference, sentinel: object, prefetch: int) -> Any:
+    """How a queue pickles for another process of ours, where it is wrapped again. The key goes
+    along to a child that is being started, and to nobody else: as with the standard library's
+    proxies, others have it or are told it."""
+    home = reference.home
+    authkey = home.authkey if get_spawning_popen() is not None else None
+    token = managers.Token(reference.typeid, home.address.value, reference.ident)
+    exposed = None if reference.exposed is None else tuple(reference.exposed)
+    return _arrived, (token, authkey, exposed, sentinel, prefetch)
+
+
+def _arrived(
+    token: Any,
+    authkey: bytes | None,
+    exposed: Sequence[str] | None,
+    sentinel: object,
+    prefetch: int,
+) -> AsyncQueue[Any]:
+    reference = Reference(home_at(token.address, authkey), token, exposed, counted=False)
+    return _queue(reference, sentinel, prefetch)
 
 
 class _WrappedHosted(HostedEngine):
-    def __init__(self, session: Session, reference: Reference) -> None:
-        super().__init__(session, reference.ident)
+    def __init__(self, reference: Reference) -> None:
+        session = Session(
+            reference.home.lane().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
+        )
+        cut_at_exit(session)
+        super().__init__(session, reference.ident, threads=True)
         self._reference = reference
-        weakref.finalize(self, session.close).atexit = False
+        weakref.finalize(self, session.close_from_anywhere).atexit = False
 
     async def aclose(self) -> None:
         try:
@@ -129,8 +157,13 @@ class _WrappedHosted(HostedEngine):
 
 
 class _WrappedStock(StockEngine):
-    def __init__(self, pool: LinkPool, reference: Reference) -> None:
+    def __init__(self, reference: Reference) -> None:
+        pool = LinkPool(reference.home.lane().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT)
+        pool.close_when_garbage()
+        cut_at_exit(pool)
+
         async def resolve() -> tuple[str, Sequence[str]]:
+            await reference.adopt()
             if reference.exposed is None:
                 await reference.find_exposed()
             return reference.ident, tuple(reference.exposed or ())

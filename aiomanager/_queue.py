@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 import anyio
 
 from ._ahead import PREFETCH
-from ._batches import Batcher
 from ._delivery import Deliveries, Delivery, Items
 from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox
-from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
-from ._slots import Slot, begin, finish
-from ._tasks import current_task_id
-from .engines.base import Action, QueueEngine, Received, Settlement
+from ._local import LocalQueue
+from ._outbox import BATCH_ITEMS, first_batch, full, say_accepted
+from ._slots import finish
+from ._tasks import EachLoop
+from .engines.base import QueueEngine
 
 T = TypeVar("T")
 
@@ -59,30 +58,37 @@ class AsyncQueue(Generic[T]):
     Got from `AsyncManager.queue` or `wrap`. Any number of tasks of one event loop may use it at
     once; waiting costs none of them a thread. All times are seconds, and `timeout=None` waits for
     ever. Every method raises `ConnectionLostError` where the host is away for longer than the
-    manager's `reconnect`.
+    manager's `reconnect`; a call with a timeout ends within a second after that in any case.
+
+    One that `wrap` gave works in every event loop and in forked children, with connections of its
+    own in each; that of an `AsyncManager` is of the event loop and the process which entered the
+    manager, and raises `ConfigurationError` in others. It can be passed to other processes, and
+    arrives as what `wrap` gives; one who knows only the standard library gets its proxy.
     """
 
     def __init__(
         self,
-        engine: QueueEngine,
+        engine: Callable[[], QueueEngine],
         name: str,
         sentinel: object = None,
         prefetch: int = PREFETCH,
+        reduce: Callable[[], Any] | None = None,
     ) -> None:
         if prefetch < 1:
             raise ConfigurationError(f"prefetch is {prefetch!r}; give 1 or more")
         self.name = name
-        self._engine = engine
         self.sentinel = sentinel
         self.prefetch = prefetch
-        self._outbox = Outbox(engine)
-        self._inbox = Inbox(engine)
-        self._settlements: Batcher[Settlement, bool] = Batcher(engine.settle)
-        # Settlements of several steps; one at a time, as the engine wants moves.
-        self._steps: Batcher[Callable[[], Awaitable[bool]], bool] = Batcher(_run, limit=1)
-        self._done: Batcher[None, None] = Batcher(self._send_task_done)
-        # Weak, as an iteration that was left has to end and hand its item back.
-        self._iterations: WeakValueDictionary[int, Items[T]] = WeakValueDictionary()
+        self._locals: EachLoop[LocalQueue[T]] = EachLoop(lambda: LocalQueue(engine(), name))
+        self._reduce = reduce
+
+    def __reduce__(self) -> Any:
+        """Pickles as what another process can use: see `wrap`."""
+        if self._reduce is None:
+            raise ConfigurationError(
+                f"{self!r} lives in this process and cannot be passed to another"
+            )
+        return self._reduce()
 
     def __repr__(self) -> str:
         return f"<AsyncQueue {self.name!r}>"
@@ -104,7 +110,8 @@ class AsyncQueue(Generic[T]):
         Cancelled, the item was put or was not: it was not where it had not left yet, or waited
         for room; it may have been where it was on its way.
         """
-        await self._outbox.put([self._encode(item)], _timeout(block, timeout))
+        local = self._locals.here()
+        await local.outbox.put([_encode(item, local.engine)], _timeout(block, timeout))
 
     async def put_nowait(self, item: T) -> None:
         """`put(item, block=False)`."""
@@ -113,19 +120,24 @@ class AsyncQueue(Generic[T]):
     async def put_many(self, items: Iterable[T], timeout: float | None = None) -> None:
         """Put items in order, in few messages; as `put` for each, with one timeout for all.
 
-        Raises `QueueFull` with the number that was put as `accepted`. All items are pickled before
+        Whatever it raises once items are on their way has the number of those that were put for
+        sure as `accepted`, the first ones; `QueueFull` says it too. All items are pickled before
         the first is sent.
         """
-        frames = [self._encode(item) for item in items]
+        local = self._locals.here()
+        frames = [_encode(item, local.engine) for item in items]
         timeout = _timeout(True, timeout)
         deadline = None if timeout is None else anyio.current_time() + timeout
         start = 0
         while batch := first_batch(frames[start : start + BATCH_ITEMS]):
             left = None if deadline is None else max(0.0, deadline - anyio.current_time())
             try:
-                await self._outbox.put(batch, left)
+                await local.outbox.put(batch, left)
             except QueueFull as exc:
                 raise full(len(frames), start + exc.accepted) from None
+            except Exception as exc:
+                say_accepted(exc, start)
+                raise
             start += len(batch)
 
     # -- getting ------------------------------------------------------------------------------
@@ -155,7 +167,8 @@ class AsyncQueue(Generic[T]):
         return await self._take(count, _timeout(True, timeout))
 
     async def _take(self, count: int, timeout: float | None) -> list[T]:
-        taken = await self._inbox.receive(count, timeout, take=True)
+        inbox = self._locals.here().inbox
+        taken = await inbox.receive(count, timeout, take=True)
         if not taken:
             raise QueueEmpty("the queue is empty")
         items: list[T] = []
@@ -166,16 +179,14 @@ class AsyncQueue(Generic[T]):
                     await received.until_counted()
         except DecodeError:
             # Whoever comes next meets the error, as this one does where it is the first of all.
-            returns = [
-                self._inbox.hand_back(received, "restore") for received in taken[len(items) :]
-            ]
+            returns = [inbox.hand_back(received, "restore") for received in taken[len(items) :]]
             if not items:
                 for slot in returns:
                     await slot.wait()
                 raise
         except BaseException:
             for received in taken:
-                self._inbox.hand_back(received, "restore")
+                inbox.hand_back(received, "restore")
             raise
         return items
 
@@ -186,7 +197,7 @@ class AsyncQueue(Generic[T]):
         done when the next is asked for; a loop that is left before that, by a break, an exception
         or the end of the process, hands it out again (`task_done` before a break says that it was
         done)."""
-        return Items(self, self.sentinel, self.prefetch)
+        return Items(self._locals.here(), self.sentinel, self.prefetch)
 
     def deliveries(self, *, sentinel: Any = ...) -> Deliveries[T]:
         """Iterate over deliveries, which the caller settles, until a sentinel comes or the queue
@@ -197,60 +208,58 @@ class AsyncQueue(Generic[T]):
                 the queue, which is None unless told otherwise.
         """
         sentinel = self.sentinel if sentinel is ... else sentinel
-        return Deliveries(self, sentinel)
+        return Deliveries(self._locals.here(), sentinel)
 
     async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
         """Lease up to `count` items, as soon as there is at least one, sentinels included; as
         `get_many`, but each stays the queue's until the caller settles it."""
         if count < 1:
             raise ConfigurationError(f"count is {count!r}; give 1 or more")
-        timeout = _timeout(True, timeout)
-        while True:
-            leased = await self._inbox.receive(count, timeout, take=False)
-            if leased:
-                return [Delivery(self, received) for received in leased]
-            if timeout is not None:
-                raise QueueEmpty("the queue is empty")
+        return await self._locals.here().get_deliveries(count, _timeout(True, timeout))
 
     async def task_done(self) -> None:
         """Say that an item is done: the current one of an iteration in this task, else one that
         was taken with `get`.
 
-        Raises ValueError where no item is out. Cancelled, it is sent all the same.
+        Raises:
+            ValueError: no item is out.
+            LeaseLostError: the lease of the item has ended, so somebody else has it or has done
+                it; nothing was changed.
+
+        Cancelled, it is sent all the same.
         """
-        iteration = self._iterations.get(current_task_id())
-        settling = iteration.done_soon() if iteration is not None else None
-        if settling is not None:
-            await settling.wait()
-        else:
-            await self._done.submit_soon(None).wait()
+        await self._locals.here().task_done()
 
     async def join(self) -> None:
         """Wait until every item that was put is done. Cancelled, it has changed nothing."""
-        await self._engine.join()
+        await self._locals.here().engine.join()
 
     # -- looking ------------------------------------------------------------------------------
 
     async def qsize(self) -> int:
         """How many items wait, leased ones not counted."""
-        return await finish(lambda: self._engine.ask("qsize"))
+        engine = self._locals.here().engine
+        return await finish(lambda: engine.ask("qsize"))
 
     async def empty(self) -> bool:
         """Whether no item waits."""
-        return await finish(lambda: self._engine.ask("empty"))
+        engine = self._locals.here().engine
+        return await finish(lambda: engine.ask("empty"))
 
     async def full(self) -> bool:
         """Whether a put would have to wait."""
-        return await finish(lambda: self._engine.ask("full"))
+        engine = self._locals.here().engine
+        return await finish(lambda: engine.ask("full"))
 
     async def maxsize(self) -> int:
         """How many items may wait; 0 for any number. A stock host does not tell:
         `ConfigurationError`."""
-        return await finish(lambda: self._engine.ask("maxsize"))
+        engine = self._locals.here().engine
+        return await finish(lambda: engine.ask("maxsize"))
 
     async def statistics(self) -> QueueStatistics:
         """What the host counts."""
-        return QueueStatistics(**await finish(self._engine.statistics))
+        return QueueStatistics(**await finish(self._locals.here().engine.statistics))
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End every producer and consumer in every process: puts raise `QueueShutDown` from now
@@ -258,86 +267,42 @@ class AsyncQueue(Generic[T]):
 
         A stock host can do that from Python 3.13 on; `ConfigurationError` otherwise.
         """
-        await finish(lambda: self._engine.shutdown(immediate))
+        engine = self._locals.here().engine
+        await finish(lambda: engine.shutdown(immediate))
 
     async def aclose(self) -> None:
         """Send what is on its way, and give back what this process holds for nobody. The queue
         itself goes on; a manager does this for its queues when it closes."""
-        await finish(self._close)
-
-    async def _close(self) -> None:
-        await self._outbox.drained()
-        await self._steps.drained()
-        await self._settlements.drained()
-        await self._done.drained()
-        await self._inbox.drained()
-        await self._engine.aclose()
-
-    def _encode(self, item: object) -> bytes:
-        frame = encode(item)
-        limit = self._engine.frame_limit
-        if limit is not None and len(frame) > limit:
-            raise EncodeError(
-                f"this {type(item).__name__} has {len(frame)} bytes when it is pickled, and the "
-                f"host takes {limit} at most; put a reference to it, or raise the host's "
-                "message_limit"
-            )
-        return frame
+        local = self._locals.made()
+        if local is not None:
+            await finish(local.aclose)
 
     # -- for deliveries -----------------------------------------------------------------------
 
     @property
-    def lease_holder(self) -> object:
-        """What leases hang on: they have ended where it is another. None where a host has none."""
-        return self._engine.lease_holder
+    def local(self) -> LocalQueue[T]:
+        """The queue as the running event loop uses it."""
+        return self._locals.here()
 
-    def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
-        """Send a settlement; the slot holds whether the lease was still there."""
-        if action == "nack" or action == "return":  # noqa: PLR1714 - narrows the type
-            return self._inbox.hand_back(received, action, delay)
-        settlement = (received.delivery_id, action, delay)
-        if received.counted is None:
-            return self._settlements.submit_soon(settlement)
+    def encode(self, item: object) -> bytes:
+        """The item as it travels; raises `EncodeError`."""
+        return _encode(item, self._locals.here().engine)
 
-        async def work() -> bool:
-            await received.until_counted()
-            return await self._settlements.submit(settlement)
-
-        return self._steps.submit_soon(work)
-
-    async def move(self, received: Received, target: AsyncQueue[Any], item: object) -> bool:
-        """Put an item in another queue and ack this one; whether the lease was still there. One
-        step where one host of ours has both queues; else the put comes first, so that a crash in
-        between leaves the item in both rather than in neither."""
-        frame = target._encode(item)
-
-        async def work() -> bool:
-            await received.until_counted()
-            if self._engine.host is target._engine.host is not None:
-                return await self._engine.move(received.delivery_id, target.name, frame)
-            await target._outbox.put([frame], None)
-            acked = self._engine.settle([(received.delivery_id, "ack", 0.0)], "move")
-            return (await acked.wait())[0]
-
-        return await self._steps.submit(work)
-
-    def remember_iteration(self, iteration: Items[T]) -> None:
-        self._iterations[current_task_id()] = iteration
-
-    def forget_iteration(self, iteration: Items[T]) -> None:
-        self._iterations.pop(current_task_id(), None)
-
-    def _send_task_done(self, entries: Sequence[None]) -> Slot[Sequence[Exception | None]]:
-        return begin(lambda: self._count_done(entries))
-
-    async def _count_done(self, entries: Sequence[None]) -> Sequence[Exception | None]:
-        done = await self._engine.task_done(len(entries))
-        too_many = ValueError("task_done() called too many times")
-        return [None] * done + [too_many] * (len(entries) - done)
+    @property
+    def _inbox(self) -> Inbox:
+        return self._locals.here().inbox
 
 
-def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Slot[list[bool]]:
-    return begin(works[0]).map(lambda moved: [moved])
+def _encode(item: object, engine: QueueEngine) -> bytes:
+    frame = encode(item)
+    limit = engine.frame_limit
+    if limit is not None and len(frame) > limit:
+        raise EncodeError(
+            f"this {type(item).__name__} has {len(frame)} bytes when it is pickled, and the "
+            f"host takes {limit} at most; put a reference to it, or raise the host's "
+            "message_limit"
+        )
+    return frame
 
 
 def _timeout(block: bool, timeout: float | None) -> float | None:

@@ -7,31 +7,30 @@ the reference up when it is garbage, on another thread, since the host has to be
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import managers, process, util
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import current_token
 
 from ._addresses import Address, parse
-from ._afterwards import afterwards, close_at_exit, logger
+from ._afterwards import afterwards, cut_at_exit, logger
 from ._errors import (
     AioManagerError,
     ConfigurationError,
-    ConnectionLostError,
     EncodeError,
     RemoteError,
 )
 from ._frames import PROTOCOL, decode
 from ._links import Conversation, LinkPool, call_function
 from ._replies import ReplyUnpickler, load_reply
-from ._tasks import spawn
+from ._tasks import EachLoop, spawn
 from ._threads import ThreadLane, ThreadLink
 from ._waits import Turns
 from ._wire import BULK_SIZE, Buffer
@@ -66,10 +65,10 @@ class Home:
         self.authkey = authkey
         self.wait_slice = wait_slice
         self._connect_timeout = connect_timeout
-        self._pools: WeakKeyDictionary[object, LinkPool] = WeakKeyDictionary()
+        self._pools = EachLoop(self._make_pool)
         self._left: WeakSet[ThreadLink] = WeakSet()
-        self._turns: WeakKeyDictionary[object, WeakValueDictionary[tuple[str, str], Turns]]
-        self._turns = WeakKeyDictionary()
+        self._turns: EachLoop[WeakValueDictionary[tuple[str, str], Turns]]
+        self._turns = EachLoop(WeakValueDictionary)
 
     def __repr__(self) -> str:
         return str(self.address)
@@ -80,19 +79,17 @@ class Home:
     @property
     def pool(self) -> LinkPool:
         """The links of the running event loop."""
-        loop = current_token().native_token
-        pool = self._pools.get(loop)
-        if pool is None:
-            pool = self._pools[loop] = LinkPool(self.lane().open)
-            pool.close_when_garbage()
-            close_at_exit(pool)
+        return self._pools.here()
+
+    def _make_pool(self) -> LinkPool:
+        pool = LinkPool(self.lane().open)
+        pool.close_when_garbage()
+        cut_at_exit(pool)
         return pool
 
     def turns(self, ident: str, method: str) -> Turns:
         """Whose turn it is with a method of an object, on the running event loop."""
-        loop = current_token().native_token
-        all_turns = self._turns.setdefault(loop, WeakValueDictionary())
-        return all_turns.setdefault((ident, method), Turns())
+        return self._turns.here().setdefault((ident, method), Turns())
 
     async def borrow(self) -> ThreadLink:
         link = await self.pool.borrow()
@@ -110,10 +107,9 @@ class Home:
         """`ThreadLink.converse_surely` on a borrowed link, which stays borrowed."""
         try:
             return await link.converse_surely(conversation, timeout, settle, hurry)
-        except ConnectionLostError:
-            self.pool.drop(link)
-            raise
         except Exception:
+            if link.broken:
+                self.pool.drop(link)
             raise
         except BaseException:
             self.leave(link)
@@ -128,7 +124,7 @@ class Home:
     def leave(self, link: ThreadLink) -> None:
         """Leave a borrowed link to a thread that closes it in the end; callable from any."""
         self._left.add(link)
-        for pool in list(self._pools.values()):
+        for pool in self._pools.known():
             pool.forget(link)
 
     def converse_now(self, conversation: Conversation[T]) -> T:
@@ -174,13 +170,20 @@ class Reference:
         token: says which object, as in the standard library.
         exposed: the names of its methods, where they are known.
         proxy: the standard library's own, which then owns the reference.
+        counted: whether somebody sees to the count; otherwise it is counted before its first use.
 
     Attributes:
         ident: the object's id at the host.
     """
 
     def __init__(
-        self, home: Home, token: Any, exposed: Sequence[str] | None, proxy: Any = None
+        self,
+        home: Home,
+        token: Any,
+        exposed: Sequence[str] | None,
+        proxy: Any = None,
+        *,
+        counted: bool = True,
     ) -> None:
         self.home = home
         self.typeid: str = token.typeid
@@ -191,6 +194,7 @@ class Reference:
         # done, and the standard library tells the host there.
         self._proxy = [] if proxy is None else [proxy]
         self._finalizer: Any = None
+        self._process: int | None = os.getpid() if counted else None
         if self._proxy:
             self._give_up_by(self._proxy.clear, None)  # at exit the proxy sees to it
 
@@ -213,6 +217,18 @@ class Reference:
         """Have the host count this reference."""
         await self.home.pool.function("incref", self.ident)
         self.counted()
+
+    async def adopt(self) -> None:
+        """Have a reference of this process's own, in a forked child, whose parent's ends with the
+        parent, and for what was passed on."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        if self._proxy:
+            # The standard library has seen to the count when the process was forked.
+            self._give_up_by(self._proxy.clear, None)
+        else:
+            await self.count()
 
     def counted(self) -> None:
         """The host counts this reference, so it has to be told in the end."""
@@ -275,6 +291,7 @@ class Reference:
     async def ask(self, request: Sequence[Buffer], seconds: float | None = None) -> Any:
         """Send a request, which may wait at the host for so many seconds, however long if None,
         and return the value of its reply. To be run by a task that no caller can cancel."""
+        await self.adopt()
         found = Found(self.home)
         timeout = None if seconds is None else seconds + ANSWER_TIMEOUT
         value = await self.home.pool.wait(self.answer(request, found), timeout)

@@ -6,31 +6,54 @@ that waits at the host holds up no other. The link is also what the host's lease
 When the link breaks, the session connects again, with growing pauses, and sends again what has
 not been answered. That is safe for every request: those that change something carry a number in
 their channel, and the host answers a number that it knows with the answer it gave before.
+
+    IDLE --ask--> CONNECTING --link made--> OPEN --link broken--> IDLE, or CONNECTING where
+                     |  ^                                         something waits for an answer
+                     |  +-- pause, after an attempt that failed
+                     +--> IDLE, where the host was away for `reconnect`: all that waits fails
+    any --close--> CLOSED
+
+Each request ends: one that waits for something at the host when the host is given up, any other
+by its own time as well.
 """
 
 from __future__ import annotations
 
+import enum
 import itertools
 import logging
-import random
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
+from weakref import ref
 
 import anyio
 
-from ._errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
-from ._links import Link
-from ._slots import Slot
-from ._tasks import spawn
+from ._errors import (
+    AioManagerError,
+    ConnectionLostError,
+    QueueShutDown,
+    RemoteError,
+    unanswered,
+)
+from ._links import LONGEST_PAUSE, Link, Pauses, open_patiently
+from ._slots import Slot, replica
+from ._tasks import call_in, call_later, current_loop, has_ended, spawn
 from ._wire import CLIENT_PREFIX, Buffer, dump, load
 
 logger = logging.getLogger("aiomanager")
 
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
+
+class State(enum.Enum):
+    """What a session is about."""
+
+    IDLE = enum.auto()  # no link, and nothing that needs one
+    CONNECTING = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()  # for good
 
 
 class _Request(Slot[Any]):
@@ -74,17 +97,23 @@ class Session:
         self._call_timeout = call_timeout
         self._reconnect = reconnect
         self._on_reconnect = on_reconnect
+        self._loop = ref(current_loop())
         self._name = CLIENT_PREFIX + uuid.uuid4().hex
         self._ids = itertools.count(1)
         self._pending: dict[int, _Request] = {}  # in the order in which they were asked
-        self.link: Link | None = None  # while there is one, which the host's leases hang on
-        self._running = False
+        self.state = State.IDLE
+        self.link: Link | None = None  # while it is OPEN, which the host's leases hang on
         self._ever_connected = False
-        self._closed = False
+        self._why_closed = "this manager is closed"
         self._stopped = False  # the host has said that it ends
+        self._opened = 0.0  # when the link was made
         self._heard = 0.0  # when the host last said something
+        self._asked = 0.0  # when it was last asked something while it owed no answer
+        self._pauses = Pauses()
+        self._connecting: anyio.CancelScope | None = None  # there while that goes on
         self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
-        self._watching = anyio.CancelScope()
+        self._watching: anyio.CancelScope | None = None  # there while the watch sleeps
+        self._timing = False  # somebody looks for requests whose time is up
 
     def ask(
         self,
@@ -108,10 +137,15 @@ class Session:
         request_id = next(self._ids)
         kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
         request = _Request(dump((ident, method, args, kwds, request_id)), waits)
-        if self._closed:
-            request.set(ConnectionLostError("this manager is closed"))
+        if self.state is State.CLOSED:
+            request.fail(ConnectionLostError(self._why_closed))
             return request_id, request
+        if not self._pending:
+            self._asked = request.asked
         self._pending[request_id] = request
+        if not waits and not self._timing:
+            self._timing = True
+            call_later(self.patience, self._look_at_the_time)
         if self.link is not None:
             self._send(self.link, request)
         else:
@@ -122,62 +156,104 @@ class Session:
         """`ask`, and wait for the answer."""
         return await self.ask(ident, method, *args, **options)[1].wait()
 
-    def close(self) -> None:
-        """Close the link; calls under way raise `ConnectionLostError`."""
-        self._closed = True
-        if self.link is not None:
-            self._broken(self.link, ConnectionLostError("this manager is closed"))
-        self._fail(ConnectionLostError("this manager is closed"))
+    @property
+    def patience(self) -> float:
+        """Seconds within which a request that waits for nothing has ended."""
+        return self._call_timeout + self._reconnect
+
+    def close(self, why: str = "this manager is closed") -> None:
+        """Close the link; calls under way raise `ConnectionLostError`, and later ones too."""
+        if self.state is State.CLOSED:
+            return
+        link, self.link = self.link, None
+        self.state, self._why_closed = State.CLOSED, why
+        if link is not None:
+            link.close()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._wake_watch()
+        self._fail(ConnectionLostError(why))
+
+    def close_from_anywhere(self) -> None:
+        """`close` for finalizers, which run on any thread: the event loop does it, if there is
+        one still."""
+        loop = self._loop()
+        if loop is None or has_ended(loop):
+            self.cut()
+        else:
+            call_in(loop, self.close)
+
+    def cut(self) -> None:
+        """Close the link and nothing else: callable from any thread, for where nobody will use
+        the session any more."""
+        link = self.link
+        if link is not None:
+            link.close()
 
     # -- the life of a link -------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self._pending and not self._running and not self._closed:
-            self._running = True
+        if self._pending and self.state is State.IDLE:
+            self.state = State.CONNECTING
             spawn(self._run)
 
     async def _run(self) -> None:
         """Connect, and send what waits for an answer."""
+        error: Exception
         try:
-            link = await self._connect()
+            with anyio.CancelScope() as self._connecting:
+                self._use(await self._connect())
+                return
+            return  # it was closed meanwhile
         except AioManagerError as exc:
-            self._running = False
-            self._fail(exc)
-            return
-        self._running = False
-        if self._closed:
+            error = exc
+        except Exception as exc:
+            # Whatever it was, those who wait shall not wait for ever.
+            error = ConnectionLostError(f"cannot connect: {exc!r}")
+            error.__cause__ = exc
+        except BaseException:
+            self.close("the event loop that it was used in has ended")
+            raise
+        finally:
+            self._connecting = None
+        if self.state is State.CONNECTING:
+            self.state = State.IDLE
+        self._fail(error)
+
+    async def _connect(self) -> Link:
+        # The first time too: the host was there when the manager connected.
+        deadline = anyio.current_time() + self._reconnect
+        if monotonic() - self._opened < LONGEST_PAUSE and self._ever_connected:
+            # What was made broke at once, and may do so again.
+            await self._pauses.sleep(deadline)
+        else:
+            self._pauses = Pauses()
+        return await open_patiently(lambda: self._open_link(self._name), deadline, self._pauses)
+
+    def _use(self, link: Link) -> None:
+        if self.state is State.CLOSED:
             link.close()
             return
-        self.link = link
-        self._heard = monotonic()
+        self.state, self.link = State.OPEN, link
+        self._opened = self._heard = self._asked = monotonic()
         self._unsent.clear()
         link.listen(self._messages, lambda error: self._broken(link, error))
         spawn(lambda: self._watch(link))
+        if self._ever_connected:
+            logger.warning("connected to the host again")
+            self._call_on_reconnect()
+        self._ever_connected = True
         for request in list(self._pending.values()):
             if self.link is link:
                 self._send(link, request)
 
-    async def _connect(self) -> Link:
-        pause = FIRST_PAUSE
-        # The first time too: the host was there when the manager connected.
-        deadline = monotonic() + self._reconnect
-        while True:
+    def _call_on_reconnect(self) -> None:
+        if self._on_reconnect is not None:
             try:
-                link = await self._open_link(self._name)
-            except ConnectionLostError:
-                left = deadline - monotonic()
-                if self._closed or left <= 0:
-                    raise
-            else:
-                if self._ever_connected:
-                    logger.warning("connected to the host again")
-                    if self._on_reconnect is not None:
-                        self._on_reconnect()
-                self._ever_connected = True
-                return link
-            # Full jitter: clients that lost the same host do not all come back at once.
-            await anyio.sleep(min(left, random.uniform(0, pause)))  # noqa: S311 - no secret
-            pause = min(pause * 2, LONGEST_PAUSE)
+                self._on_reconnect()
+            except Exception:
+                # The connection is as good as it would be without.
+                logger.exception("on_reconnect failed")
 
     def _messages(self, messages: list[Buffer]) -> None:
         self._heard = monotonic()
@@ -189,7 +265,11 @@ class Session:
                     error = ConnectionLostError(f"the host sent no reply: {exc!r}")
                     self._broken(self.link, error)
                 return
-            self._received(kind, value, request_id)
+            try:
+                self._received(kind, value, request_id)
+            except Exception:
+                # What one answer has set off is nobody else's: the others are in this list still.
+                logger.exception("an answer of the host could not be passed on")
 
     def _received(self, kind: str, value: Any, request_id: int | None) -> None:
         if kind == "#STOPPING":
@@ -201,9 +281,9 @@ class Session:
         if kind == "#RETURN":
             request.set(value)
         elif kind == "#SHUTDOWN":
-            request.set(QueueShutDown(value))
+            request.fail(QueueShutDown(value))
         else:
-            request.set(value if isinstance(value, Exception) else RemoteError(str(value)))
+            request.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
 
     def _send(self, link: Link, request: _Request) -> None:
         request.sent = monotonic()
@@ -240,55 +320,88 @@ class Session:
         except BaseException:
             # The event loop ends. What would be sent and connected from now on had nobody to see
             # its end, and on the thread lane a thread of it would keep the process.
-            self.close()
+            self.close("the event loop that it was used in has ended")
             raise
 
     async def _ask_now_and_then(self, link: Link) -> None:
+        # The host has half of `call_timeout` to say something while it owes an answer, and as long
+        # to answer when it is asked whether it is there.
+        half = self._call_timeout / 2
+        asked: Slot[Any] | None = None
         while self.link is link:
-            with anyio.CancelScope() as self._watching:
-                await anyio.sleep(self._call_timeout / 4)
-            if self.link is not link:
-                return
             now = monotonic()
-            if any(
-                not request.waits and now - (request.sent or now) > self._call_timeout
-                for request in self._pending.values()
-            ):
-                error = f"the host has not answered for {self._call_timeout} s"
+            if self._owed_since() < now - self._call_timeout:
+                error = f"the host has not answered a call for {self._call_timeout:g} s"
                 self._broken(link, ConnectionLostError(error, outcome_known=False))
-            elif self._pending and now - self._heard > self._call_timeout / 2:
-                self.ask("", "ping")
+                return
+            silent_since = max(self._heard, self._asked) if self._pending else now
+            left = silent_since + half * (1 if asked is None else 2) - now
+            if left > 0:
+                with anyio.CancelScope(deadline=anyio.current_time() + left) as self._watching:
+                    await anyio.sleep_forever()
+                self._watching = None
+                if asked is not None and asked.filled:
+                    asked = None
+            elif asked is None:
+                asked = self.ask("", "ping")[1]
+            else:
+                error = f"the host has not answered for {self._call_timeout:g} s"
+                self._broken(link, ConnectionLostError(error, outcome_known=False))
+
+    def _owed_since(self) -> float:
+        """When the oldest request was sent that waits for nothing and has not been answered."""
+        for request in self._pending.values():
+            if not request.waits and request.sent is not None:
+                return request.sent
+        return inf
+
+    def _wake_watch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
 
     def _broken(self, link: Link, error: ConnectionLostError) -> None:
-        """Give a link up. What was asked so long ago that the host's absence does not excuse it
-        fails, since it may be what breaks the links."""
+        """Give a link up."""
         link.close()
         if self.link is not link:
             return
         self.link = None
-        self._watching.cancel()
+        self.state = State.IDLE
+        self._wake_watch()
         if self._stopped:
             self._stopped = False
             error = ConnectionLostError("the host was shut down", outcome_known=False)
-        if not self._closed:
-            logger.warning("%s", error)
-        now = monotonic()
-        for request_id, request in list(self._pending.items()):
-            if not request.waits and now - request.asked > self._call_timeout + self._reconnect:
-                del self._pending[request_id]
-                request.set(error)
+        logger.warning("%s", error)
         self._start()
+
+    # -- endings ------------------------------------------------------------------------------
+
+    def _look_at_the_time(self) -> None:
+        """End the requests whose time is up, and look again when that of the next is."""
+        over = monotonic() - self.patience
+        for request_id, request in list(self._pending.items()):
+            if request.waits:
+                continue
+            if request.asked > over:
+                call_later(request.asked - over, self._look_at_the_time)
+                return
+            del self._pending[request_id]
+            request.fail(unanswered(self.patience, sent=request.sent is not None))
+        self._timing = False
 
     def _fail(self, error: AioManagerError) -> None:
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if request.sent is None or not isinstance(error, ConnectionLostError):
-                request.set(error)
+                request.fail(replica(error), host_gone=True)
+            elif self.state is State.CLOSED:
+                why = f"{error}; whether the call has happened is unknown"
+                request.fail(ConnectionLostError(why, outcome_known=False), host_gone=True)
             else:
-                request.set(
+                request.fail(
                     ConnectionLostError(
-                        f"the host went away and did not come back within {self._reconnect} s; "
+                        f"the host went away and did not come back within {self._reconnect:g} s; "
                         f"whether the call has happened is unknown. {error}",
                         outcome_known=False,
-                    )
+                    ),
+                    host_gone=True,
                 )

@@ -4,11 +4,14 @@ A native `task.cancel()` goes through anyio's shields, and a request that is hal
 read cannot be left: the connection would answer the next caller with it. So whatever talks to a
 host goes on by itself, and callers wait for its outcome, which they may leave at any time: what
 came for somebody who has left is never nobody's.
+
+An outcome is a value or an error, and says which it is: a value may be an exception, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +25,15 @@ _Convert = Callable[[Any], Any]
 _ConvertError = Callable[[Exception], Exception]
 
 
+class Failure:
+    """The outcome of one entry among several that failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 class Slot(Generic[T]):
     """A place for one outcome, which one task waits for, or one callback.
 
@@ -29,41 +41,77 @@ class Slot(Generic[T]):
     item: anyio's events cost several times as much.
 
     Args:
-        discard: is given a value whose waiter was cancelled at the very moment it came, or before.
+        discard: is given a value whose waiter was cancelled at the very moment it came, or before,
+            or that came after an error had been given.
+
+    Attributes:
+        filled: the outcome is there.
+        abandoned: nobody waits any more.
+        value, error: the outcome, once it is there; an error is not None.
+        host_gone: the error is that of a host which was given up, so it is the error also of
+            whoever stands behind this one.
     """
 
     __slots__ = (
-        "__weakref__", "_callback", "_conversions", "_discard", "_future", "_outcome", "abandoned",
-        "filled",
+        "__weakref__", "_callback", "_conversions", "_discard", "_future", "abandoned", "error",
+        "filled", "host_gone", "value",
     )  # fmt: skip
 
     def __init__(self, discard: Callable[[T], object] | None = None) -> None:
-        self.abandoned = False  # nobody waits any more
+        self.abandoned = False
         self.filled = False
+        self.host_gone = False
+        self.value: Any = None
+        self.error: Exception | None = None
         self._discard = discard
         self._conversions: tuple[tuple[_Convert, _ConvertError], ...] = ()
         # What wakes whoever waits: one of these, once there is somebody.
         self._future: asyncio.Future[None] | None = None
-        self._callback: Callable[[Any], object] | None = None
-        self._outcome: Any = None
+        self._callback: Callable[[Slot[T]], object] | None = None
 
-    def set(self, outcome: T | Exception) -> None:
-        """Give the outcome to the waiter, who is raised an exception instance; a value whose
-        waiter has left goes to `discard`."""
-        for convert, convert_error in self._conversions:
-            convert_it: Any = convert_error if isinstance(outcome, Exception) else convert
-            outcome = convert_it(outcome)
-        self.filled = True
-        if self.abandoned:
-            if self._discard is not None and not isinstance(outcome, Exception):
-                self._discard(outcome)
+    def set(self, value: T) -> None:
+        """Give a value to the waiter, or to `discard` where he has left."""
+        if self._conversions:
+            try:
+                for convert, _ in self._conversions:
+                    value = convert(value)
+            except Exception as exc:
+                self._fill(None, exc)
+                return
+        self._fill(value, None)
+
+    def fail(self, error: Exception, *, host_gone: bool = False) -> None:
+        """Have an error raised where the outcome is waited for."""
+        if self._conversions:
+            try:
+                for _, convert_error in self._conversions:
+                    error = convert_error(error)
+            except Exception as exc:
+                error = exc
+        self.host_gone = host_gone
+        self._fill(None, error)
+
+    def settle(self, outcome: T | Failure) -> None:
+        """`set` or `fail`, as the outcome of an entry says."""
+        if type(outcome) is Failure:
+            self.fail(outcome.error)
+        else:
+            self.set(outcome)  # type: ignore[arg-type]
+
+    def _fill(self, value: Any, error: Exception | None) -> None:
+        if self.filled or self.abandoned:
+            self.filled = True
+            if self._discard is not None and error is None:
+                self._discard(value)
             return
-        self._outcome = outcome
+        self.filled = True
+        self.value = value
+        self.error = error
         if self._future is not None:
             if not self._future.done():
                 self._future.set_result(None)
         elif self._callback is not None:
-            self._callback(outcome)
+            self._callback(self)
 
     async def wait(self) -> T:
         """Wait for the outcome. Cancelled, it leaves at once; the work goes on."""
@@ -81,22 +129,23 @@ class Slot(Generic[T]):
                 await event.wait()
         except BaseException:
             self.abandoned = True
-            if (
-                self.filled
-                and self._discard is not None
-                and not isinstance(self._outcome, Exception)
-            ):
-                self._discard(self._outcome)
+            if self.filled and self._discard is not None and self.error is None:
+                self._discard(self.value)
             raise
-        if isinstance(self._outcome, Exception):
-            # One error may be given to many; its traceback must not grow with each of them.
-            raise self._outcome.with_traceback(None)
-        return self._outcome  # type: ignore[no-any-return]
+        error = self.error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # By its traceback the error holds this frame, and by it what is named here.
+                del error, self
+        return self.value  # type: ignore[no-any-return]
 
-    def then(self, callback: Callable[[T | Exception], object]) -> None:
-        """Call back with the outcome, where nobody waits for it: at once where it is there."""
+    def then(self, callback: Callable[[Slot[T]], object]) -> None:
+        """Call back with this slot once the outcome is there, where nobody waits for it: at once
+        where it is there already."""
         if self.filled:
-            callback(self._outcome)
+            callback(self)
         else:
             self._callback = callback
 
@@ -105,13 +154,34 @@ class Slot(Generic[T]):
         convert: _Convert,
         convert_error: _ConvertError = lambda error: error,
     ) -> Slot[Any]:
-        """This slot, for what `convert` makes of the value, and `convert_error` of an error."""
+        """This slot, for what `convert` makes of the value, and `convert_error` of an error. What
+        one of them raises is the error."""
         if self.filled:
             converted: Slot[Any] = Slot()
-            converted.map(convert, convert_error).set(self._outcome)
+            converted.map(convert, convert_error)
+            if self.error is None:
+                converted.set(self.value)
+            else:
+                converted.fail(self.error, host_gone=self.host_gone)
             return converted
         self._conversions += ((convert, convert_error),)
         return self
+
+
+def replica(error: Exception) -> Exception:
+    """An equal error for another waiter. One error that is raised in several tasks would gather
+    the tracebacks of them all."""
+    try:
+        other = copy.copy(error)
+    except Exception:
+        return error  # one that cannot be copied is better than none
+    if type(other) is not type(error):
+        return error
+    other.__traceback__ = error.__traceback__
+    other.__cause__ = error.__cause__
+    other.__context__ = error.__context__
+    other.__suppress_context__ = error.__suppress_context__
+    return other
 
 
 def filled(value: T) -> Slot[T]:
@@ -121,14 +191,19 @@ def filled(value: T) -> Slot[T]:
     return slot
 
 
+def failed(error: Exception) -> Slot[Any]:
+    """A slot with an error in it."""
+    slot: Slot[Any] = Slot()
+    slot.fail(error)
+    return slot
+
+
 def attempt(start: Callable[[], Slot[T]]) -> Slot[T]:
     """The slot that `start` returns, or one with the error that it raises."""
     try:
         return start()
     except Exception as exc:
-        slot: Slot[T] = Slot()
-        slot.set(exc)
-        return slot
+        return failed(exc)
 
 
 def begin(
@@ -141,7 +216,7 @@ def begin(
         try:
             value = await work()
         except Exception as exc:
-            slot.set(exc)
+            slot.fail(exc)
         else:
             slot.set(value)
 

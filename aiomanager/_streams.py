@@ -21,6 +21,7 @@ import anyio
 
 from ._addresses import Address
 from ._errors import AuthenticationError, ConnectionLostError
+from ._forks import belongs_to_this_process
 from ._links import Conversation, Link, attempts, in_time, introduce, lost, refused, unreachable
 from ._listening import widen
 from ._tasks import call_when_readable
@@ -45,6 +46,7 @@ class StreamLink(Link):
     """A socket that carries messages."""
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
+        belongs_to_this_process(sock)
         self._socket = sock
         self._address = address
         self._reader = MessageReader()
@@ -54,10 +56,23 @@ class StreamLink(Link):
         try:
             parts = next(conversation)
             while True:
-                reply = await in_time(self.exchange(parts), timeout, self._address)
+                try:
+                    reply = await in_time(self.exchange(parts), timeout, self._address)
+                except ConnectionLostError:
+                    self.broken = True
+                    raise
                 parts = conversation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+
+    def is_alive(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return not self._reader.midway
+        except OSError:
+            pass
+        return False
 
     def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
         return pack(parts)

@@ -7,9 +7,13 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import os
 import socket
+import threading
+from asyncio import _get_running_loop  # None where there is none, and no exception for that
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 import anyio
 from anyio.lowlevel import current_token
@@ -20,6 +24,8 @@ except ImportError:  # only trio and other libraries need it
     sniffio = None  # type: ignore[assignment]
 
 logger = logging.getLogger("aiomanager")
+
+T = TypeVar("T")
 
 # Whether this is a callback of aiomanager's, or a task that it has started.
 _in_callback: contextvars.ContextVar[bool] = contextvars.ContextVar("in_callback", default=False)
@@ -140,13 +146,100 @@ def on_asyncio() -> bool:
         return False
 
 
-def current_task_id() -> int:
-    """What no other task that runs at present has."""
+def current_task() -> Any:
+    """The task that runs, of asyncio or of Trio. Not its id, which is another task's soon after
+    it has ended."""
     if on_asyncio():
-        return id(asyncio.current_task())
+        return asyncio.current_task()
     import trio
 
-    return id(trio.lowlevel.current_task())
+    return trio.lowlevel.current_task()
+
+
+def current_loop() -> Any:
+    """The event loop of asyncio that runs here, or the token of Trio's run; RuntimeError where
+    there is neither."""
+    return _get_running_loop() or current_token().native_token
+
+
+def has_ended(loop: Any) -> bool:
+    """Whether an event loop will never run again."""
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.is_closed()
+    import trio
+
+    try:
+        loop.run_sync_soon(_nothing)
+    except trio.RunFinishedError:
+        return True
+    return False
+
+
+def _nothing() -> None:
+    pass
+
+
+def call_in(loop: Any, callback: Callable[[], object]) -> None:
+    """Call back on an event loop, soon. Callable from any thread and from finalizers, which may
+    run on any thread and at any moment; where the loop has ended, nothing happens."""
+    with contextlib.suppress(RuntimeError):  # of asyncio's, or one of Trio's that is one
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            loop.call_soon_threadsafe(_guarded, callback, context=_context_of_callbacks())
+        else:
+            loop.run_sync_soon(_guarded, callback)
+
+
+class EachLoop(Generic[T]):
+    """One object for each event loop of each process, made at its first use there.
+
+    What one loop's tasks wait on is of no use in another, and what a process holds is none of its
+    forked child's: so neither ever sees the other's.
+
+    Args:
+        make: makes the object; what it raises is raised by `here`.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._made: WeakKeyDictionary[Any, T] = WeakKeyDictionary()
+        # The one that was used last, with its loop: in one piece, as threads may look at it.
+        self._last: tuple[Callable[[], Any], T] | None = None
+
+    def here(self) -> T:
+        """The object of the running event loop."""
+        last = self._last
+        if last is not None:
+            loop = _get_running_loop()  # in a forked child this is none of the parent's
+            if loop is not None and last[0]() is loop:
+                return last[1]
+        return self._look()
+
+    def made(self) -> T | None:
+        """The object of the running event loop, if there is one."""
+        return self._made.get(current_loop()) if self._process == os.getpid() else None
+
+    def known(self) -> list[T]:
+        """All that were made in this process and whose loops are there."""
+        with self._lock:
+            return list(self._made.values()) if self._process == os.getpid() else []
+
+    def _look(self) -> T:
+        loop = current_loop()
+        if self._process != os.getpid():
+            # The lock may be held for ever, by a thread that is not here.
+            self._lock = threading.Lock()
+            self._made = WeakKeyDictionary()
+            self._process = os.getpid()
+        with self._lock:
+            made = self._made.get(loop)
+        if made is None:
+            made = self._make()
+            with self._lock:
+                made = self._made.setdefault(loop, made)
+        self._last = ref(loop), made
+        return made
 
 
 def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:

@@ -28,6 +28,7 @@ import anyio.to_thread
 
 from ._addresses import Address
 from ._errors import ConnectionLostError
+from ._forks import belongs_to_this_process
 from ._links import (
     Conversation,
     Link,
@@ -55,6 +56,7 @@ class Blocking(Protocol):
     def send(self, parts: Sequence[Buffer]) -> None: ...
     def receive(self, timeout: float | None) -> Buffer: ...
     def received(self) -> Buffer | None: ...
+    def is_alive(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -76,6 +78,7 @@ class BlockingSocket:
             except BaseException:
                 self._socket.close()
                 raise
+        belongs_to_this_process(self._socket)
         self._reader = MessageReader()
 
     def send(self, parts: Sequence[Buffer]) -> None:
@@ -92,6 +95,16 @@ class BlockingSocket:
     def received(self) -> Buffer | None:
         """A message that came together with the one before, if there is one."""
         return self._reader.next()
+
+    def is_alive(self) -> bool:
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return not self._reader.midway
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         # Closing alone would leave a thread that is in recv there.
@@ -118,6 +131,12 @@ class BlockingPipe:
     def received(self) -> Buffer | None:
         return None
 
+    def is_alive(self) -> bool:
+        try:
+            return not self._connection.poll(0)
+        except (OSError, EOFError):
+            return False
+
     def close(self) -> None:
         self._connection.close()
 
@@ -140,7 +159,13 @@ class ThreadLink(Link):
     def converse_now(self, conversation: Conversation[T], timeout: float | None) -> T:
         """`converse` for a thread that may wait; one conversation at a time."""
         with self._turn:
-            return _converse_now(self._blocking, self._address, conversation, timeout)
+            return _converse_now(self._blocking, self._address, conversation, timeout, self._break)
+
+    def _break(self) -> None:
+        self.broken = True
+
+    def is_alive(self) -> bool:
+        return self._blocking.is_alive()
 
     async def converse_surely(
         self,
@@ -195,7 +220,7 @@ class ThreadLink(Link):
         return prepared  # any send may block
 
     async def send_rest(self, rest: Sequence[Buffer]) -> None:
-        await self._in_thread(lambda: self._blocking.send(rest))
+        await self._in_thread(lambda: self._io(lambda: self._blocking.send(rest)))
 
     def listen(
         self,
@@ -205,7 +230,7 @@ class ThreadLink(Link):
         async def read() -> None:
             try:
                 while True:
-                    on_messages(await self._in_thread(self._receive))
+                    on_messages(await self._in_thread(lambda: self._io(self._receive)))
             except ConnectionLostError as exc:
                 on_lost(exc)
             finally:
@@ -222,15 +247,16 @@ class ThreadLink(Link):
     def close(self) -> None:
         self._blocking.close()
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    def _io(self, work: Callable[[], T]) -> T:
+        """Use the connection. What a conversation raises on its own account is not its error."""
         try:
-            return await anyio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self._limiter
-            )
+            return work()
         except (OSError, EOFError) as exc:
-            if isinstance(exc, ConnectionLostError):
-                raise
+            self.broken = True
             raise lost(self._address, exc) from exc
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
 
 
 class ThreadLane:
@@ -328,13 +354,18 @@ class ThreadLane:
 
 
 def _converse_now(
-    blocking: Blocking, address: Address, conversation: Conversation[T], timeout: float | None
+    blocking: Blocking,
+    address: Address,
+    conversation: Conversation[T],
+    timeout: float | None,
+    on_broken: Callable[[], object] = lambda: None,
 ) -> T:
     def exchange(parts: Sequence[Buffer]) -> Buffer:
         try:
             blocking.send(parts)
             return blocking.receive(timeout)
         except (OSError, EOFError) as exc:
+            on_broken()
             raise lost(address, exc) from exc
 
     return run_now(conversation, exchange)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from ._slots import Slot
+from ._slots import Slot, replica
 from ._tasks import spawn
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Waits(Generic[T]):
                     outcome = await self._ask(max(0.0, min(left, self._slice)))
                 except Exception as exc:
                     for waiter in self._served():
-                        waiter.slot.set(exc)
+                        waiter.slot.fail(replica(exc))
                 else:
                     self._give(outcome)
         finally:

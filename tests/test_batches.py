@@ -39,7 +39,7 @@ class HeldEngine(MemoryEngine):
         """Answer the last batch, and wait for the next."""
         batches = len(self.sent)
         put, answer = self._held
-        put.then(answer.set)
+        put.then(lambda slot: answer.set(slot.value))
         await wait_until(lambda: len(self.sent) > batches, description="the next batch")
         await anyio.wait_all_tasks_blocked()
 
@@ -54,7 +54,7 @@ def engine():
 
 async def put_by(count: int, engine: HeldEngine, answers: int) -> Sequence[int]:
     """Have so many coroutines put one item after the other; the batches that were sent."""
-    queue: AsyncQueue[int] = AsyncQueue(engine, "jobs")
+    queue: AsyncQueue[int] = AsyncQueue(lambda: engine, "jobs")
 
     async def put() -> None:
         while True:

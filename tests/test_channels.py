@@ -32,14 +32,14 @@ class HeldEngine(MemoryEngine):
     def release(self) -> None:
         """Answer."""
         for taken, answer in self.held.values():
-            taken.then(answer.set)
+            taken.then(lambda slot: answer.set(slot.value))
 
 
 async def test_who_waits_and_who_does_not_take_beside_one_another():
     """Each in a channel of its own."""
     client = MemoryClient(MemoryHost(None))
     engine = HeldEngine(client)
-    queue: AsyncQueue[str] = AsyncQueue(engine, "jobs")
+    queue: AsyncQueue[str] = AsyncQueue(lambda: engine, "jobs")
     await queue.put_many(["a", "b"])
     got: list[str] = []
 

@@ -57,14 +57,14 @@ class HeldEngine(MemoryEngine):
     async def answer_fetch(self) -> None:
         """Answer the fetch, and wait until nothing more happens."""
         received, answer = self._received.pop()
-        received.then(answer.set)
+        received.then(lambda slot: answer.set(slot.value))
         await settled()
 
     async def answer_take(self, *, lost: bool = False) -> None:
         """Answer the take, that all was `lost` meanwhile if so, and wait until nothing more
         happens."""
         taken, answer = self._takes.pop()
-        taken.map(lambda owned: [not lost for _ in owned]).then(answer.set)
+        taken.map(lambda owned: [not lost for _ in owned]).then(lambda slot: answer.set(slot.value))
         await settled()
 
 
@@ -94,7 +94,7 @@ async def get_by(count: int, queue: AsyncQueue[int], group: anyio.abc.TaskGroup)
 @pytest.fixture
 def queue(engine):
     """Its queue."""
-    return AsyncQueue(engine, "jobs")
+    return AsyncQueue(lambda: engine, "jobs")
 
 
 async def test_few_gets_gather(engine, queue):
@@ -129,7 +129,7 @@ async def test_many_gets_gather_where_messages_are_dear(engine):
     """As on the thread lane, where a message costs more than what it hides."""
     engine.messages_are_cheap = False
     async with anyio.create_task_group() as group:
-        await get_by(2 * MANY, AsyncQueue(engine, "jobs"), group)
+        await get_by(2 * MANY, AsyncQueue(lambda: engine, "jobs"), group)
         for turn in range(1, 4):
             assert engine.asked == [2 * MANY] * turn
             await engine.answer_fetch()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import anyio
 
 from .._errors import ConfigurationError
 from .._references import decode_item
-from .._slots import Slot
+from .._slots import Slot, replica
 
 Data = bytes | bytearray | memoryview
 Action = Literal["ack", "nack", "return"]
@@ -51,6 +52,10 @@ class Received:
         return bytes(self.data)
 
 
+# A host that answers at all has answered what waits for nothing within this, in seconds. A call
+# with a timeout ends by that much after it.
+ANSWER_GRACE = 0.75
+
 # What one batch of frames holds at most, in bytes, but for the frame that takes it over this.
 BATCH_BYTES = 256 * 1024
 
@@ -69,6 +74,13 @@ class QueueEngine(ABC):
     frame_limit: int | None = None
     """Bytes of the largest frame that the host takes, where it says so."""
 
+    ends_waits_at_once = True
+    """Whether `interrupt` ends a wait at the host at once, instead of with its slice."""
+
+    patience: float | None = None
+    """Seconds within which a call that waits for nothing ends, with an error where the host has
+    not answered; None where there is nothing between this process and the host."""
+
     messages_are_cheap = False
     """Whether two messages of some items cost less than to wait for one with all of them."""
 
@@ -81,6 +93,17 @@ class QueueEngine(ABC):
         The outcome is how many were appended, and what kept the others out, where it was more
         than the lack of room.
         """
+
+    def put_each(
+        self, puts: Sequence[Sequence[bytes]], timeout: float | None, channel: str
+    ) -> Slot[list[tuple[int, Exception | None]] | None]:
+        """`put` for several callers, each with frames of its own.
+
+        The outcome is that of `put` for each, or None where all frames of all were appended. What
+        is wrong with the frames of one keeps nobody else's out.
+        """
+        frames = [frame for put in puts for frame in put]
+        return self.put(frames, timeout, channel).map(partial(_shares, puts))
 
     @abstractmethod
     def interrupt_put(self) -> None:
@@ -156,6 +179,22 @@ class QueueEngine(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Give back what this process holds for nobody."""
+
+
+def _shares(
+    puts: Sequence[Sequence[bytes]], put: tuple[int, Exception | None]
+) -> list[tuple[int, Exception | None]] | None:
+    """What each of the puts has of what the host has appended of all frames."""
+    accepted, error = put
+    if accepted == sum(map(len, puts)):
+        return None  # as nearly always
+    shares: list[tuple[int, Exception | None]] = []
+    for frames in puts:
+        mine = min(accepted, len(frames))
+        accepted -= mine
+        left_out = None if error is None or mine == len(frames) else replica(error)
+        shares.append((mine, left_out))
+    return shares
 
 
 async def count_done(count: int, count_at_once: Callable[[int], Awaitable[object]]) -> int:

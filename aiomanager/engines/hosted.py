@@ -31,6 +31,7 @@ class HostedEngine(QueueEngine):
         threads: bool = False,
     ) -> None:
         self.messages_are_cheap = not threads
+        self.patience = session.patience
         # A frame may share its message with a batch of small ones.
         self.frame_limit = message_limit - 2 * BATCH_BYTES
         self._session = session

@@ -100,7 +100,7 @@ class MemoryClient:
         host, self._host = self._host, None
         for slot in self._waiting:
             if not slot.filled:
-                slot.set(_closed())
+                slot.fail(_closed())
         host.owner_lost(self)
 
 
@@ -204,7 +204,10 @@ def _closed() -> ConnectionLostError:
 
 def _reply(slot: Slot[Any]) -> Callable[[Any], bool]:
     def reply(answer: Any) -> bool:
-        slot.set(answer)
+        if isinstance(answer, Exception):
+            slot.fail(answer)
+        else:
+            slot.set(answer)
         return True
 
     return reply
