@@ -186,9 +186,13 @@ class Pauses:
 
 
 async def open_patiently(
-    open_link: Callable[[], Awaitable[Link]], deadline: float, pauses: Pauses
+    open_link: Callable[[], Awaitable[Link]],
+    deadline: float,
+    pauses: Pauses,
+    unwanted: Callable[[], bool],
 ) -> Link:
-    """Try until there is a link, or the deadline has passed; raises what the last attempt did."""
+    """Try until there is a link, it is not wanted any more, or the deadline has passed; raises
+    what the last attempt did."""
     while True:
         left = max(SHORTEST_ATTEMPT, deadline - anyio.current_time())
         error = ConnectionLostError("the host did not come back in time")
@@ -197,7 +201,7 @@ async def open_patiently(
                 return await open_link()
             except ConnectionLostError as exc:
                 error = exc
-        if anyio.current_time() >= deadline:
+        if unwanted() or anyio.current_time() >= deadline:
             raise error
         await pauses.sleep(deadline)
 
@@ -286,11 +290,12 @@ class LinkPool:
         if not patiently:
             return await self._open_link(name)
 
-        def attempt() -> Awaitable[Link]:
-            self._check_open()
-            return self._open_link(name)
-
-        return await open_patiently(attempt, anyio.current_time() + self.reconnect, Pauses())
+        return await open_patiently(
+            lambda: self._open_link(name),
+            anyio.current_time() + self.reconnect,
+            Pauses(),
+            lambda: self.closed,
+        )
 
     def _check_open(self, link: Link | None = None) -> None:
         if self.closed:
@@ -308,6 +313,7 @@ class LinkPool:
         return await self._function(False, name, *args, **kwds)
 
     async def _function(self, patiently: bool, name: str, *args: Any, **kwds: Any) -> Any:
+        self._check_open()
         try:
             link = await self._open(None, patiently=patiently)
             try:

@@ -228,7 +228,12 @@ class Session:
             await self._pauses.sleep(deadline)
         else:
             self._pauses = Pauses()
-        return await open_patiently(lambda: self._open_link(self._name), deadline, self._pauses)
+        return await open_patiently(
+            lambda: self._open_link(self._name),
+            deadline,
+            self._pauses,
+            lambda: self.state is State.CLOSED,
+        )
 
     def _use(self, link: Link) -> None:
         if self.state is State.CLOSED:

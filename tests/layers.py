@@ -41,6 +41,7 @@ HOST = (
 )
 # Talks to a host.
 LANES = (
+    "_forks",
     "_tasks",
     "_slots",
     "_batches",
@@ -56,7 +57,7 @@ LANES = (
 CONTRACT = ("engines", "engines.base")
 ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
-QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_queue", "_consumer")
+QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_local", "_queue", "_consumer")
 # Knows no queue: other objects of a manager, and the host process of a program's own.
 BESIDE = ("_objects", "_pools", "_locks", "_conditions", "_embedding")
 # Picks the engine.

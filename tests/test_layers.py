@@ -12,7 +12,7 @@ pytestmark = pytest.mark.every_python
 
 ROOT = Path(__file__).parent.parent / layers.PACKAGE
 
-LONGEST = 400
+LONGEST = 450
 
 
 def test_imports_point_down():
