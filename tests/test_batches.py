@@ -45,7 +45,7 @@ class HeldEngine(MemoryEngine):
 
 
 @pytest.fixture
-def engine():
+async def engine():
     """An engine whose puts wait."""
     client = MemoryClient(MemoryHost(None))
     yield HeldEngine(client)

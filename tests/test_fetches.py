@@ -69,7 +69,7 @@ class HeldEngine(MemoryEngine):
 
 
 @pytest.fixture
-def engine():
+async def engine():
     """An engine whose gets wait."""
     client = MemoryClient(MemoryHost(None))
     yield HeldEngine(client)

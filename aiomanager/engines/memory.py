@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import anyio
 
 from .._errors import ConfigurationError, ConnectionLostError
 from .._hosted import HostedQueue
 from .._slots import Slot, filled
-from .._tasks import spawn
+from .._tasks import current_loop, has_ended, spawn
 from .base import QueueEngine, Received, Settlement, count_done
 
 
@@ -21,27 +22,45 @@ class LoopTimer:
 
     def __init__(self, when: float, callback: Callable[[], None]) -> None:
         self._when = when
-        self._callback = callback
-        self._scope = anyio.CancelScope()
-        spawn(self._run)
+        self._callback: Callable[[], None] | None = callback
+        self.start()
+
+    def start(self) -> None:
+        """Wait, on the running event loop, unless it was called or cancelled."""
+        if self._callback is not None:
+            self._scope = anyio.CancelScope()
+            spawn(self._run)
 
     def cancel(self) -> None:
+        self._callback = None
         self._scope.cancel()
 
     async def _run(self) -> None:
         with self._scope:
-            await anyio.sleep_until(self._when)
-            self._callback()
+            await anyio.sleep(max(0.0, self._when - monotonic()))
+            callback, self._callback = self._callback, None
+            if callback is not None:
+                callback()
 
 
 class LoopTimers:
-    """The event loop's clock, as `HostedQueue` wants it."""
+    """A clock, as `HostedQueue` wants it, whose calls come on the running event loop."""
+
+    def __init__(self) -> None:
+        self._timers: WeakSet[LoopTimer] = WeakSet()
 
     def time(self) -> float:
-        return anyio.current_time()
+        return monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> LoopTimer:
-        return LoopTimer(when, callback)
+        timer = LoopTimer(when, callback)
+        self._timers.add(timer)
+        return timer
+
+    def start_again(self) -> None:
+        """On another event loop than before, which has ended and its tasks with it."""
+        for timer in self._timers:
+            timer.start()
 
 
 class MemoryHost:
@@ -54,6 +73,8 @@ class MemoryHost:
 
     def __init__(self, queues: dict[str, int] | None) -> None:
         self._timers = LoopTimers()
+        self._loop: Callable[[], Any] = lambda: None  # of those who use it
+        self._clients: WeakSet[MemoryClient] = WeakSet()
         self._on_demand = queues is None
         self._queues = {
             name: HostedQueue(self._timers, maxsize) for name, maxsize in (queues or {}).items()
@@ -69,6 +90,27 @@ class MemoryHost:
             self._queues[name] = HostedQueue(self._timers)
         return self._queues[name]
 
+    def enter(self, client: MemoryClient) -> None:
+        """Take in a client of the running event loop; raises `ConfigurationError` where there are
+        those of another one, which runs beside it. Where that has ended, they are gone."""
+        loop, before = current_loop(), self._loop()
+        if before is not loop:
+            for other in list(self._clients):
+                if before is not None and not has_ended(before):
+                    raise ConfigurationError(
+                        f"this memory:// host is in use in another event loop ({before}), and "
+                        "lives in one at a time; use a host process to share queues between two"
+                    )
+                other.lose_loop()
+            self._loop = ref(loop)
+            self._timers.start_again()
+        self._clients.add(client)
+
+    def leave(self, client: MemoryClient) -> None:
+        """Return what a client has not settled, and end its waits."""
+        self._clients.discard(client)
+        self.owner_lost(client)
+
     def owner_lost(self, owner: object) -> None:
         for hosted in self._queues.values():
             hosted.owner_lost(owner)
@@ -78,6 +120,7 @@ class MemoryClient:
     """One manager at a memory host: the owner of what it leases and waits for."""
 
     def __init__(self, host: MemoryHost) -> None:
+        host.enter(self)
         self._host: MemoryHost | None = host
         self._waiting: WeakSet[Slot[Any]] = WeakSet()
 
@@ -101,7 +144,15 @@ class MemoryClient:
         for slot in self._waiting:
             if not slot.filled:
                 slot.fail(_closed())
-        host.owner_lost(self)
+        host.leave(self)
+
+    def lose_loop(self) -> None:
+        """The event loop has ended in which everybody waited."""
+        for slot in self._waiting:
+            slot.abandoned = True
+        if self._host is not None:
+            host, self._host = self._host, None
+            host.leave(self)
 
 
 class MemoryEngine(QueueEngine):
