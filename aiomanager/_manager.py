@@ -304,7 +304,6 @@ class AsyncManager:
         if not self._open or self._process_id != os.getpid():
             return
         self._open = False
-        warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
         loop = self._loop()
         if self._process is not None:
             self._process.hurry()
@@ -313,6 +312,8 @@ class AsyncManager:
         elif self._address is not None and self._address.kind != "memory":
             self._session.cut()
             self._pool.cut()
+        # Last, as where warnings are errors nothing comes after it.
+        warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
 
     def _passed_on(self, name: str, sentinel: object, prefetch: int) -> Any:
         """How a queue pickles for another process."""
