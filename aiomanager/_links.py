@@ -304,6 +304,8 @@ async def in_time(work: Awaitable[T], timeout: float | None, address: Address) -
             return await work
         with anyio.fail_after(timeout):
             return await work
+    except ConnectionLostError:
+        raise
     except (OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
         raise lost(address, exc) from exc
     except anyio.EndOfStream as exc:

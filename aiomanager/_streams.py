@@ -114,6 +114,8 @@ class StreamLink(Link):
                     messages.append(message)
         except BlockingIOError:
             pass
+        except ConnectionLostError:
+            raise
         except (OSError, EOFError) as exc:
             raise lost(self._address, exc) from exc
         return messages

@@ -376,6 +376,8 @@ def _converse_now(
         try:
             blocking.send(parts, timeout)
             return blocking.receive(_until(deadline))
+        except ConnectionLostError:
+            raise
         except (OSError, EOFError) as exc:
             raise lost(address, exc) from exc
 
