@@ -141,6 +141,14 @@ class Rogue:
         self.hear(peer)
 
 
+class HasTheKey(Rogue):
+    """Accepts every connection, as a host does."""
+
+    def meet(self, peer: socket.socket) -> None:
+        self.accept_connection(peer)
+        self.tell(peer, pickle.dumps(("#RETURN", None)))
+
+
 class Silent(Rogue):
     """Says nothing."""
 
