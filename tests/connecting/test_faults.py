@@ -157,6 +157,8 @@ async def test_any_error_at_any_step(lane: Any, lane_name: str, step: str):
     with rogues.HasTheKey() as rogue:
         way = lane(("localhost", rogue.address[1]), 2.0)
         for error in ERRORS:
+            if step == "send on the event loop" and isinstance(error(), BlockingIOError):
+                continue  # is no error there: it is waited until the socket can be written
 
             def raiser(*args: Any, error: Any = error, **kwds: Any) -> NoReturn:
                 raise error()
