@@ -125,7 +125,7 @@ class ScriptedConnection:
         self.closed = threading.Event()
         self._replies = list(replies)
 
-    def send(self, parts: Any) -> None:
+    def send(self, parts: Any, timeout: float | None = None) -> None:
         self.requests.append(parts)
 
     def receive(self, timeout: float | None) -> Any:
