@@ -134,6 +134,9 @@ class ScriptedConnection:
     def received(self) -> None:
         return None
 
+    def trust(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed.set()
 
