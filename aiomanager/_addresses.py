@@ -89,7 +89,9 @@ def _parse_text(address: str, listening: bool) -> Address:
 
 
 def _unix(path: str, address: object) -> Address:
-    if not path:
+    # The system would take a path to end at a NUL, and find another socket. Abstract names, which
+    # begin with one, may have more of them.
+    if not path or ("\0" in path and path[0] != "\0"):
         raise _unknown(address)
     if sys.platform == "win32":
         raise ConfigurationError(f"{address!r}: Python has no unix sockets on Windows; use tcp://")
@@ -101,6 +103,8 @@ def _tcp(host: str | None, port: Any, address: object, listening: bool) -> Addre
         raise ConfigurationError(f"{address!r} has no port from 1 to 65535")
     if not port and not listening:
         raise ConfigurationError(f"{address!r}: port 0 is for hosts, which take any free one")
+    if "\0" in (host or ""):
+        raise _unknown(address)
     # An empty host is every interface to a host, as in the standard library.
     everywhere = "0.0.0.0"  # noqa: S104 - a host says so in its log
     return Address("tcp", (host or (everywhere if listening else "127.0.0.1"), port))

@@ -31,7 +31,8 @@ def connect(
             `memory://`, which hosts its queues in this process.
         authkey: bytes or str; left out, `$AIOMANAGER_AUTHKEY`, else the current process's.
         wait: seconds to wait for a host that is still starting.
-        connect_timeout: seconds to connect and to authenticate, for each connection.
+        connect_timeout: seconds for each connection as a whole: to look up the name, to connect to
+            one of its addresses, by however many attempts, and to authenticate.
         call_timeout: seconds for the host's answer to a call that does not wait for anything.
         reconnect: seconds that the host may be away before calls raise `ConnectionLostError`.
         on_reconnect: called when a lost connection to a host of ours was made again.

@@ -103,22 +103,23 @@ Opener = Callable[[str | None], Awaitable[Link]]
 _ENDED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
-def attempts(address: Address, timeout: float) -> Iterator[float]:
-    """How long each attempt to connect may take, `timeout` seconds in all.
+def attempts(address: Address, deadline: float) -> Iterator[float]:
+    """How long each attempt to connect may take, so that all of them end by the deadline.
 
     A stock host drops connections that look made while its backlog is full, which has room for 16
     up to Python 3.12: there nobody answers, however long one waits, but a new one will be. Each
     side waits for another time, so that those who were dropped do not all come back at once.
     """
-    deadline = monotonic() + timeout
+    timeout = deadline - monotonic()
     while (left := deadline - monotonic()) > timeout / 4 and address.kind == "tcp":
         yield left * random.uniform(0.2, 0.4)  # noqa: S311 - no secret
-    yield max(left, timeout / 10)
+    if left > 0:
+        yield left
 
 
 def introduce(name: str) -> Conversation[None]:
     """Ask the server to take requests on this connection; `name` is what its logs call it."""
-    yield dump((None, "accept_connection", (name,), {}))
+    load_reply((yield dump((None, "accept_connection", (name,), {}))))
 
 
 def lost(address: Address, error: BaseException | None = None) -> ConnectionLostError:
@@ -132,7 +133,7 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
     elif isinstance(error, anyio.ClosedResourceError) or _number(error) == errno.EBADF:
         what = "it was closed here, after it had broken"
     else:
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {said(error)}"
     return ConnectionLostError(
         f"connection to {address} lost: {what}. A call that was on its way may or may not have "
         "happened.",
@@ -140,23 +141,49 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
     )
 
 
+def said(error: BaseException) -> str:
+    """What an error says, whoever wrote it."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
 def _number(error: BaseException) -> int | None:
     return error.errno if isinstance(error, OSError) else None
 
 
-def unreachable(address: Address, error: BaseException) -> ConnectionLostError | ConfigurationError:
-    """The error for a connection that could not be made."""
+def unreachable(
+    address: Address, error: BaseException, story: str = ""
+) -> ConnectionLostError | ConfigurationError:
+    """The error for a connection that could not be made, for whatever reason; it is to be raised
+    `from` the reason.
+
+    Args:
+        story: what went wrong at each address of the host, where it has several.
+    """
     if address.kind == "unix":
+        if "path too long" in said(error):
+            return ConfigurationError(
+                f"{address.value} has too many characters for the path of a socket"
+            )
         try:
             mode = Path(address.value).stat().st_mode
-        except OSError:
+        except (OSError, ValueError):  # the name of an abstract socket is no path
             pass
         else:
             if not stat.S_ISSOCK(mode):
                 return ConfigurationError(f"{address.value} is no socket, so no host is there")
     if isinstance(error, TimeoutError):
-        return ConnectionLostError(f"no host answered at {address} in time")
-    why = "it closed the connection" if isinstance(error, _ENDED) else error
+        return ConnectionLostError(
+            f"no host answered at {address} in time" + (f" ({story})" if story else "")
+        )
+    if story:
+        why = story
+    elif isinstance(error, _ENDED):
+        why = "it closed the connection"
+    else:
+        why = said(error)
     return ConnectionLostError(
         f"no host at {address} ({why}). Start one there, with `aiomanager serve` say, or give "
         "one that is still starting some seconds with connect(..., wait=10)."
@@ -387,6 +414,8 @@ async def in_time(work: Awaitable[T], timeout: float | None, address: Address) -
             return await work
         with anyio.fail_after(timeout):
             return await work
+    except ConnectionLostError:
+        raise
     except (OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
         raise lost(address, exc) from exc
     except anyio.EndOfStream as exc:
@@ -395,9 +424,10 @@ async def in_time(work: Awaitable[T], timeout: float | None, address: Address) -
 
 def run_now(conversation: Generator[Any, Any, T], step: Callable[[Any], Any]) -> T:
     """Run a generator by calling `step` with each thing it yields; for blocking callers."""
-    try:
-        wanted = next(conversation)
-        while True:
-            wanted = conversation.send(step(wanted))
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+    answer: Any = None
+    while True:
+        try:
+            wanted = conversation.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        answer = step(wanted)

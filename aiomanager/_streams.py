@@ -11,21 +11,22 @@ socket takes at once, as most are, then costs a system call and no turn of the e
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 
 from ._addresses import Address
-from ._errors import AuthenticationError, ConnectionLostError
+from ._approaches import Approach, Place
+from ._connecting import connect, find
+from ._errors import ConnectionLostError
 from ._forks import belongs_to_this_process
-from ._links import Conversation, Link, attempts, in_time, introduce, lost, refused, unreachable
-from ._listening import widen
+from ._links import Conversation, Link, in_time, introduce, lost
 from ._tasks import call_when_readable
 from ._wire import (
+    HANDSHAKE_LIMIT,
+    MESSAGE_LIMIT,
     TURN_SIZE,
     Buffer,
     MessageReader,
@@ -37,10 +38,6 @@ from ._wire import (
 
 T = TypeVar("T")
 
-# A full backlog refuses a unix socket at once instead of letting it wait; seconds until it is
-# tried again.
-BACKLOG_PAUSE = 0.01
-
 
 class StreamLink(Link):
     """A socket that carries messages."""
@@ -49,7 +46,7 @@ class StreamLink(Link):
         belongs_to_this_process(sock)
         self._socket = sock
         self._address = address
-        self._reader = MessageReader()
+        self._reader = MessageReader(HANDSHAKE_LIMIT)
         self._stop_listening: Callable[[], object] = lambda: None
 
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
@@ -132,6 +129,8 @@ class StreamLink(Link):
                     messages.append(message)
         except BlockingIOError:
             pass
+        except ConnectionLostError:
+            raise
         except (OSError, EOFError) as exc:
             raise lost(self._address, exc) from exc
         return messages
@@ -163,7 +162,7 @@ class StreamLink(Link):
         return message
 
     async def authenticate(self, authkey: bytes) -> None:
-        """Go through the handshake."""
+        """Go through the handshake, in which no message may be long; from then on any may."""
         handshake = client_handshake(authkey)
         with contextlib.suppress(StopIteration):
             step = next(handshake)
@@ -173,87 +172,53 @@ class StreamLink(Link):
                 else:
                     await self.send_rest(self.send_now(pack([step])))
                     step = next(handshake)
+        self._reader.limit = MESSAGE_LIMIT
 
 
 class StreamLane:
     """Makes links of the stream lane.
 
     Args:
-        connect_timeout: seconds to connect and to authenticate.
+        connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
+            however many attempts, to authenticate and to introduce oneself.
     """
 
     def __init__(self, address: Address, authkey: bytes, connect_timeout: float) -> None:
         self._address = address
         self._authkey = authkey
         self._timeout = connect_timeout
+        self._good: Place | None = None  # where the host was found last
 
     async def open(self, name: str | None) -> Link:
         """Connect, authenticate, and introduce this side as `name`, if one is given.
 
         Raises:
-            ConnectionLostError: there is no host, or it does not answer in time.
+            ConnectionLostError: there is no host, it does not answer in time, or connecting fails
+                for whatever other reason.
+            ConfigurationError: no host can ever be there.
             AuthenticationError: the keys differ.
-        """
-        error = TimeoutError()
-        for timeout in attempts(self._address, self._timeout):
-            try:
-                return await self._open(name, timeout)
-            except TimeoutError as exc:
-                error = exc
-        raise unreachable(self._address, error) from error
 
-    async def _open(self, name: str | None, timeout: float) -> Link:
+        Cancelled, it leaves at once, and nothing stays open.
+        """
+        approach = Approach(self._address, self._timeout, self._good)
+        with approach.errors():
+            await find(approach)
+            while approach.goes_on():
+                with approach:
+                    return await self._open(name, approach)
+        raise approach.error() from approach.cause
+
+    async def _open(self, name: str | None, approach: Approach) -> Link:
         link: StreamLink | None = None
         try:
-            with anyio.fail_after(timeout):
-                link = StreamLink(await connect(self._address), self._address)
+            with anyio.fail_after(approach.left):
+                link = StreamLink(await connect(approach), self._address)
                 await link.authenticate(self._authkey)
                 if name is not None:
                     await link.converse(introduce(name), None)
-            return link
-        except BaseException as exc:
+        except BaseException:
             if link is not None:
                 link.close()
-            if isinstance(exc, AuthenticationError):
-                raise refused(self._address, exc) from exc
-            if isinstance(exc, (OSError, EOFError)) and not isinstance(exc, TimeoutError):
-                raise unreachable(self._address, exc) from exc
             raise
-
-
-async def connect(address: Address) -> socket.socket:
-    """Connect a socket that does not block; TCP without Nagle's delay, which costs 40 ms for a
-    message in two writes."""
-    if address.kind == "unix":
-        sock = await _connect(socket.AF_UNIX, address.value)
-        widen(sock)
-        return sock
-    host, port = address.value
-    error: OSError | None = None
-    for family, _, _, _, where in await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        try:
-            sock = await _connect(family, where)
-        except OSError as exc:
-            error = exc
-            continue
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return sock
-    raise error or OSError(f"{host} has no address")
-
-
-async def _connect(family: int, where: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    try:
-        while (code := sock.connect_ex(where)) == errno.EAGAIN:  # noqa: ASYNC110 - nobody tells
-            await anyio.sleep(BACKLOG_PAUSE)
-        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-            await anyio.wait_writable(sock)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        self._good = approach.connected
+        return link

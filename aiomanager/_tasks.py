@@ -73,6 +73,20 @@ def _call_soon_on_trio(token: Any, callback: Callable[[], object]) -> None:
         token.run_sync_soon(_guarded, callback)
 
 
+def for_other_threads(callback: Callable[[], object]) -> Callable[[], None]:
+    """What any thread may call to have `callback` called by this event loop, if it still runs."""
+    loop = _loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        context = _context_of_callbacks()
+
+        def call() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_guarded, callback, context=context)
+
+        return call
+    return lambda: _call_soon_on_trio(loop, callback)
+
+
 def call_later(seconds: float, callback: Callable[[], object]) -> None:
     """Call back after so many seconds, if the event loop still runs then."""
     loop = _loop()

@@ -17,31 +17,29 @@ import contextlib
 import math
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from multiprocessing import AuthenticationError as StandardAuthenticationError
 from multiprocessing import connection
+from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from ._addresses import Address
+from ._approaches import Approach, Place
+from ._connecting import apart, connect_now, find_now
 from ._errors import ConnectionLostError
 from ._forks import belongs_to_this_process
-from ._links import (
-    Conversation,
-    Link,
-    attempts,
-    introduce,
-    lost,
-    refused,
-    run_now,
-    unreachable,
-)
-from ._listening import widen
+from ._links import Conversation, Link, introduce, lost, run_now
 from ._tasks import spawn
-from ._wire import Buffer, MessageReader, client_handshake, pack
+from ._wire import (
+    HANDSHAKE_LIMIT,
+    MESSAGE_LIMIT,
+    Buffer,
+    MessageReader,
+    client_handshake,
+    pack,
+)
 
 T = TypeVar("T")
 
@@ -53,47 +51,53 @@ SETTLE_TIMEOUT = 1.0
 class Blocking(Protocol):
     """A blocking connection, as a worker thread uses it."""
 
-    def send(self, parts: Sequence[Buffer]) -> None: ...
-    def receive(self, timeout: float | None) -> Buffer: ...
-    def received(self) -> Buffer | None: ...
-    def is_alive(self) -> bool: ...
+    def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
+        """Send a message within so many seconds, or raise `TimeoutError`."""
+
+    def receive(self, timeout: float | None) -> Buffer:
+        """The next message, which has to begin and to end within so many seconds: a host that
+        lets it drip must not stretch them. Raises `TimeoutError`."""
+
+    def received(self) -> Buffer | None:
+        """A message that came together with the one before, if there is one."""
+
+    def is_alive(self) -> bool:
+        """`Link.is_alive`."""
+
+    def trust(self) -> None:
+        """Take long messages from now on: the host has shown that it has the key."""
+
     def close(self) -> None: ...
 
 
 class BlockingSocket:
-    """A socket to a host; TCP without Nagle's delay, which costs 40 ms for a message in two
-    writes."""
+    """A socket to a host."""
 
-    def __init__(self, address: Address, timeout: float) -> None:
-        if address.kind == "tcp":
-            self._socket = socket.create_connection(address.value, timeout)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        else:
-            self._socket = socket.socket(socket.AF_UNIX)
-            widen(self._socket)
-            self._socket.settimeout(timeout)
-            try:
-                self._socket.connect(address.value)
-            except BaseException:
-                self._socket.close()
-                raise
-        belongs_to_this_process(self._socket)
-        self._reader = MessageReader()
+    def __init__(self, sock: socket.socket) -> None:
+        belongs_to_this_process(sock)
+        self._socket = sock
+        self._reader = MessageReader(HANDSHAKE_LIMIT)
 
-    def send(self, parts: Sequence[Buffer]) -> None:
-        for part in pack(parts):
+    def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
+        packed = pack(parts)
+        deadline = None if timeout is None else monotonic() + timeout
+        self._socket.settimeout(timeout)
+        self._socket.sendall(packed[0])
+        for part in packed[1:]:
+            self._socket.settimeout(_until(deadline))
             self._socket.sendall(part)
 
     def receive(self, timeout: float | None) -> Buffer:
+        deadline = None if timeout is None else monotonic() + timeout
         self._socket.settimeout(timeout)
         while (message := self._reader.next()) is None:
+            if self._reader.midway:
+                self._socket.settimeout(_until(deadline))
             if not self._reader.read(self._socket):
                 raise EOFError
         return message
 
     def received(self) -> Buffer | None:
-        """A message that came together with the one before, if there is one."""
         return self._reader.next()
 
     def is_alive(self) -> bool:
@@ -106,6 +110,9 @@ class BlockingSocket:
             pass
         return False
 
+    def trust(self) -> None:
+        self._reader.limit = MESSAGE_LIMIT
+
     def close(self) -> None:
         # Closing alone would leave a thread that is in recv there.
         with contextlib.suppress(OSError):
@@ -113,20 +120,30 @@ class BlockingSocket:
         self._socket.close()
 
 
+def _until(deadline: float | None) -> float | None:
+    """Seconds that are left; raises `TimeoutError` where there are none."""
+    if deadline is None:
+        return None
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
 class BlockingPipe:
     """Whatever `multiprocessing.connection.Client` connects to: Windows' named pipes."""
 
-    def __init__(self, address: Address, timeout: float) -> None:
-        self._connection = connection.Client(address.value)
-        self._timeout = timeout
+    def __init__(self, conn: connection.Connection) -> None:
+        self._connection = conn
+        self._limit = HANDSHAKE_LIMIT
 
-    def send(self, parts: Sequence[Buffer]) -> None:
+    def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
         self._connection.send_bytes(b"".join(parts))
 
     def receive(self, timeout: float | None) -> Buffer:
         if timeout is not None and not self._connection.poll(timeout):
             raise TimeoutError
-        return self._connection.recv_bytes()
+        return self._connection.recv_bytes(self._limit)
 
     def received(self) -> Buffer | None:
         return None
@@ -136,6 +153,9 @@ class BlockingPipe:
             return not self._connection.poll(0)
         except (OSError, EOFError):
             return False
+
+    def trust(self) -> None:
+        self._limit = MESSAGE_LIMIT
 
     def close(self) -> None:
         self._connection.close()
@@ -231,8 +251,8 @@ class ThreadLink(Link):
             try:
                 while True:
                     on_messages(await self._in_thread(lambda: self._io(self._receive)))
-            except ConnectionLostError as exc:
-                on_lost(exc)
+            except Exception as exc:  # where there is no thread to be had, too
+                on_lost(lost(self._address, exc))
             finally:
                 self.close()
 
@@ -251,6 +271,9 @@ class ThreadLink(Link):
         """Use the connection. What a conversation raises on its own account is not its error."""
         try:
             return work()
+        except ConnectionLostError:
+            self.broken = True
+            raise
         except (OSError, EOFError) as exc:
             self.broken = True
             raise lost(self._address, exc) from exc
@@ -263,7 +286,8 @@ class ThreadLane:
     """Makes links of the thread lane.
 
     Args:
-        connect_timeout: seconds to connect and to authenticate.
+        connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
+            however many attempts, to authenticate and to introduce oneself.
     """
 
     def __init__(self, address: Address, authkey: bytes, connect_timeout: float) -> None:
@@ -271,86 +295,108 @@ class ThreadLane:
         self._authkey = authkey
         self._timeout = connect_timeout
         self._limiter: anyio.CapacityLimiter | None = None
+        self._good: Place | None = None  # where the host was found last
 
     async def open(self, name: str | None) -> Link:
         """Connect, authenticate, and introduce this side as `name`, if one is given.
 
         Raises:
-            ConnectionLostError: there is no host, or it does not answer in time.
+            ConnectionLostError: there is no host, it does not answer in time, or connecting fails
+                for whatever other reason.
+            ConfigurationError: no host can ever be there.
             AuthenticationError: the keys differ.
+
+        Cancelled, it leaves at once; the thread ends soon, and nothing stays open.
         """
         if self._limiter is None:
             # Ours, and unbounded: what bounds the threads is the number of links in use.
             self._limiter = anyio.CapacityLimiter(math.inf)
-        made: deque[Blocking] = deque()
-        left = False
-
-        def connect() -> None:
-            made.append(self._connect(name))
-            if left:
-                close()
-
-        def close() -> None:
-            with contextlib.suppress(IndexError):
-                made.pop().close()
-
+        approach = ThreadApproach(self._address, self._timeout, self._good)
         try:
-            await anyio.to_thread.run_sync(connect, abandon_on_cancel=True, limiter=self._limiter)
+            with approach.errors():
+                blocking = await anyio.to_thread.run_sync(
+                    lambda: self._connect(name, approach),
+                    abandon_on_cancel=True,
+                    limiter=self._limiter,
+                )
         except BaseException:
-            left = True
-            close()
+            approach.abandon()
             raise
-        return ThreadLink(made.pop(), self._address, self._limiter)
+        return ThreadLink(blocking, self._address, self._limiter)
 
     def converse_now(self, name: str | None, conversation: Conversation[T]) -> T:
         """Run a conversation on a connection of its own and on the calling thread, which waits
         for it; raises as `open` and `Link.converse` do."""
-        blocking = self._connect(name)
+        blocking = self._connect(name, ThreadApproach(self._address, self._timeout, self._good))
         try:
             return _converse_now(blocking, self._address, conversation, self._timeout)
         finally:
             blocking.close()
 
-    def _connect(self, name: str | None) -> Blocking:
-        error = TimeoutError()
-        for timeout in attempts(self._address, self._timeout):
-            try:
-                return self._connect_once(name, timeout)
-            except TimeoutError as exc:
-                error = exc
-        raise unreachable(self._address, error) from error
+    def _connect(self, name: str | None, approach: ThreadApproach) -> Blocking:
+        with approach.errors():
+            if self._address.kind != "pipe":
+                find_now(approach)
+            else:
+                approach.found([Place(socket.AF_UNSPEC, self._address.value)])
+            while approach.goes_on():
+                with approach:
+                    return self._connect_once(name, approach)
+        raise approach.error() from approach.cause
 
-    def _connect_once(self, name: str | None, timeout: float) -> Blocking:
-        blocking: Blocking
-        kind = BlockingPipe if self._address.kind == "pipe" else BlockingSocket
-        try:
-            blocking = kind(self._address, timeout)
-        except TimeoutError:
-            raise
-        except (OSError, EOFError) as exc:
-            raise unreachable(self._address, exc) from exc
+    def _connect_once(self, name: str | None, approach: ThreadApproach) -> Blocking:
+        if self._address.kind == "pipe":
+            blocking = approach.hold(BlockingPipe(_open_pipe(approach)))
+        else:
+            blocking = approach.hold(BlockingSocket(connect_now(approach)))
 
         def shake(step: bytes | None) -> Any:
             if step is None:
-                return blocking.receive(timeout)
-            return blocking.send([step])
+                return blocking.receive(approach.left)
+            return blocking.send([step], approach.left)
 
         def exchange(parts: Sequence[Buffer]) -> Buffer:
-            blocking.send(parts)
-            return blocking.receive(timeout)
+            blocking.send(parts, approach.left)
+            return blocking.receive(approach.left)
 
         try:
             run_now(client_handshake(self._authkey), shake)
+            blocking.trust()
             if name is not None:
                 run_now(introduce(name), exchange)
-        except BaseException as exc:
+        except BaseException:
             blocking.close()
-            if isinstance(exc, StandardAuthenticationError):
-                raise refused(self._address, exc) from exc
-            if isinstance(exc, (OSError, EOFError)) and not isinstance(exc, TimeoutError):
-                raise unreachable(self._address, exc) from exc
             raise
+        self._good = approach.connected
         return blocking
+
+
+class ThreadApproach(Approach):
+    """One connection on its way, which whoever waits for it may leave."""
+
+    def __init__(self, address: Address, timeout: float, first: Place | None = None) -> None:
+        super().__init__(address, timeout, first)
+        self._held: Blocking | None = None
+
+    def hold(self, blocking: Blocking) -> Blocking:
+        """Have a connection closed when nobody waits for it."""
+        self._held = blocking
+        if self.abandoned:
+            blocking.close()
+        return blocking
+
+    def abandon(self) -> None:
+        """Nobody waits: the thread ends soon, and nothing stays open."""
+        self.abandoned = True
+        if self._held is not None:
+            self._held.close()
+
+
+def _open_pipe(approach: Approach) -> connection.Connection:
+    (place,) = approach.places
+    pipe = apart(lambda: connection.Client(place.where), approach, lambda pipe: pipe.close())
+    approach.connected = place
+    return pipe
 
 
 def _converse_now(
@@ -361,9 +407,13 @@ def _converse_now(
     on_broken: Callable[[], object] = lambda: None,
 ) -> T:
     def exchange(parts: Sequence[Buffer]) -> Buffer:
+        deadline = None if timeout is None else monotonic() + timeout
         try:
-            blocking.send(parts)
-            return blocking.receive(timeout)
+            blocking.send(parts, timeout)
+            return blocking.receive(_until(deadline))
+        except ConnectionLostError:
+            on_broken()
+            raise
         except (OSError, EOFError) as exc:
             on_broken()
             raise lost(address, exc) from exc

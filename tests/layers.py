@@ -49,6 +49,8 @@ LANES = (
     "_afterwards",
     "_replies",
     "_links",
+    "_approaches",
+    "_connecting",
     "_threads",
     "_streams",
     "_session",

@@ -24,10 +24,10 @@ class Late(ThreadLane):
         self.let_through = threading.Event()
         self.closed = threading.Event()
 
-    def _connect(self, name: str | None) -> Any:
+    def _connect(self, name: str | None, approach: Any) -> Any:
         self.began.set()
         assert self.let_through.wait(10)
-        return self
+        return approach.hold(self)
 
     def close(self) -> None:
         self.closed.set()

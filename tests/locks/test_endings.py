@@ -125,7 +125,7 @@ class ScriptedConnection:
         self.closed = threading.Event()
         self._replies = list(replies)
 
-    def send(self, parts: Any) -> None:
+    def send(self, parts: Any, timeout: float | None = None) -> None:
         self.requests.append(parts)
 
     def receive(self, timeout: float | None) -> Any:
@@ -133,6 +133,9 @@ class ScriptedConnection:
 
     def received(self) -> None:
         return None
+
+    def trust(self) -> None:
+        pass
 
     def close(self) -> None:
         self.closed.set()

@@ -1,0 +1,1 @@
+"""Connecting: names, addresses, handshakes, and those who answer them badly."""
