@@ -126,7 +126,7 @@ class Delivery(Generic[T]):
             self._settled = None  # it was not moved, so there is something to settle still
             raise
         if not moved:
-            raise _lost_lease()
+            raise lost_lease()
 
     @property
     def data(self) -> bytes:
@@ -158,7 +158,7 @@ class Delivery(Generic[T]):
     async def _settle(self, action: Action, delay: float) -> None:
         self._begin(action)
         if not await self._queue.settle_soon(self._received, action, delay).wait():
-            raise _lost_lease()
+            raise lost_lease()
 
     def _begin(self, what: str) -> None:
         if self._settled is not None:
@@ -166,7 +166,7 @@ class Delivery(Generic[T]):
         self._settled = what
 
 
-def _lost_lease() -> LeaseLostError:
+def lost_lease() -> LeaseLostError:
     return LeaseLostError(
         "the lease of this item has ended: its connection was lost or its lease_timeout was over, "
         "and the item was handed out again"
@@ -238,7 +238,7 @@ class Items(AsyncIterator[T]):
         try:
             item = delivery.item
         except DecodeError:
-            delivery.settle_soon("nack")
+            delivery.settle_soon("reject")
             raise
         self._current = delivery
         self._queue.remember_iteration(self)

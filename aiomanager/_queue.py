@@ -11,10 +11,10 @@ import anyio
 
 from ._ahead import PREFETCH
 from ._batches import Batcher
-from ._delivery import Deliveries, Delivery, Items
+from ._delivery import Deliveries, Delivery, Items, lost_lease
 from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
-from ._inbox import Inbox
+from ._inbox import Inbox, Return
 from ._outbox import BATCH_ITEMS, Outbox, first_batch, full
 from ._slots import Slot, begin, finish
 from ._tasks import current_task_id
@@ -133,11 +133,16 @@ class AsyncQueue(Generic[T]):
     async def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take an item. It is the caller's from then on; call `task_done` when it is done.
 
+        A process that is killed before, or within some milliseconds after, the item has come has
+        taken nothing: a host of ours hands it out again once the process can no longer come back,
+        `reconnect` and `call_timeout` after its connection has ended.
+
         Raises:
             QueueEmpty: none within `timeout`, or at once where `block` is false.
             QueueShutDown: the queue was shut down, and nothing is left in it.
             DecodeError: the next item cannot be unpickled in this process; it is in the queue
-                again.
+                again. A host of ours counts that, and gives it up after its `max_deliveries`, or
+                lets others pass where it has no dead-letter queue.
 
         Cancelled, it has taken nothing: an item that was on its way is in the queue again, at its
         head on a host of ours.
@@ -165,9 +170,11 @@ class AsyncQueue(Generic[T]):
                 if received.counted is not None:  # seldom; and this is run for each item
                     await received.until_counted()
         except DecodeError:
-            # Whoever comes next meets the error, as this one does where it is the first of all.
-            returns = [
-                self._inbox.hand_back(received, "restore") for received in taken[len(items) :]
+            # Whoever comes next meets the error, as this one does where it is the first of all;
+            # only then it was met.
+            first: Return = "restore" if items else "reject taken"
+            returns = [self._inbox.hand_back(taken[len(items)], first)] + [
+                self._inbox.hand_back(received, "restore") for received in taken[len(items) + 1 :]
             ]
             if not items:
                 for slot in returns:
@@ -216,12 +223,15 @@ class AsyncQueue(Generic[T]):
         """Say that an item is done: the current one of an iteration in this task, else one that
         was taken with `get`.
 
-        Raises ValueError where no item is out. Cancelled, it is sent all the same.
+        Raises ValueError where no item is out, and `LeaseLostError` where it is not this process's
+        any more: its lease has ended, or the host was started again since it was taken. Nothing is
+        changed then. Cancelled, it is sent all the same.
         """
         iteration = self._iterations.get(current_task_id())
         settling = iteration.done_soon() if iteration is not None else None
         if settling is not None:
-            await settling.wait()
+            if not await settling.wait():
+                raise lost_lease()
         else:
             await self._done.submit_soon(None).wait()
 
@@ -293,7 +303,7 @@ class AsyncQueue(Generic[T]):
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
-        if action == "nack" or action == "return":  # noqa: PLR1714 - narrows the type
+        if action != "ack":
             return self._inbox.hand_back(received, action, delay)
         settlement = (received.delivery_id, action, delay)
         if received.counted is None:
@@ -331,9 +341,7 @@ class AsyncQueue(Generic[T]):
         return begin(lambda: self._count_done(entries))
 
     async def _count_done(self, entries: Sequence[None]) -> Sequence[Exception | None]:
-        done = await self._engine.task_done(len(entries))
-        too_many = ValueError("task_done() called too many times")
-        return [None] * done + [too_many] * (len(entries) - done)
+        return await self._engine.task_done(len(entries))
 
 
 def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Slot[list[bool]]:

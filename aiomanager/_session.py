@@ -23,9 +23,10 @@ import anyio
 
 from ._errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
 from ._links import Link
+from ._requests import pack_request, repeated
 from ._slots import Slot
 from ._tasks import spawn
-from ._wire import CLIENT_PREFIX, Buffer, dump, load
+from ._wire import CLIENT_PREFIX, Buffer, load
 
 logger = logging.getLogger("aiomanager")
 
@@ -85,12 +86,17 @@ class Session:
         self._heard = 0.0  # when the host last said something
         self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
         self._watching = anyio.CancelScope()
+        # Which run of the host answers, once it has said so; what was counted in another is gone.
+        self.host_run: int | None = None
+        self._hello_id = 0
+        self.before_close: list[Callable[[], None]] = []  # called while the link is still there
 
     def ask(
         self,
         ident: str,
         method: str,
         *args: Any,
+        frames: Sequence[Buffer] = (),
         numbered: tuple[str, int] | None = None,
         waits: bool = False,
     ) -> tuple[int, Slot[Any]]:
@@ -101,13 +107,14 @@ class Session:
         `reconnect`, with `QueueShutDown`, or with what the host answered.
 
         Args:
+            frames: bytes that go beside the arguments, which are plain data.
             numbered: the channel and the number of a request that changes something. The one
                 before in the channel must have been answered.
             waits: the answer may take any time; the host is asked now and then if it is there.
         """
         request_id = next(self._ids)
-        kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
-        request = _Request(dump((ident, method, args, kwds, request_id)), waits)
+        parts = pack_request(request_id, ident, method, args, frames, *(numbered or ()))
+        request = _Request(parts, waits)
         if self._closed:
             request.set(ConnectionLostError("this manager is closed"))
             return request_id, request
@@ -124,6 +131,9 @@ class Session:
 
     def close(self) -> None:
         """Close the link; calls under way raise `ConnectionLostError`."""
+        if self.link is not None and not self._closed:
+            for callback in self.before_close:
+                callback()
         self._closed = True
         if self.link is not None:
             self._broken(self.link, ConnectionLostError("this manager is closed"))
@@ -153,9 +163,24 @@ class Session:
         self._unsent.clear()
         link.listen(self._messages, lambda error: self._broken(link, error))
         spawn(lambda: self._watch(link))
-        for request in list(self._pending.values()):
+        pending = list(self._pending.values())
+        self._say_hello()
+        for request in pending:
             if self.link is link:
                 self._send(link, request)
+
+    def _say_hello(self) -> None:
+        """Before anything is sent again: by this the host knows whether it has forgotten what it
+        was sent before. What it has forgotten by the time that this side comes back, it does not
+        run again."""
+        self._pending.pop(self._hello_id, None)
+        window = self._reconnect + self._call_timeout
+        self._hello_id, hello = self.ask("", "hello", self.host_run, window)
+        hello.then(self._greeted)
+
+    def _greeted(self, answer: Any) -> None:
+        if not isinstance(answer, Exception):
+            self.host_run, _ = answer
 
     async def _connect(self) -> Link:
         pause = FIRST_PAUSE
@@ -206,6 +231,8 @@ class Session:
             request.set(value if isinstance(value, Exception) else RemoteError(str(value)))
 
     def _send(self, link: Link, request: _Request) -> None:
+        if request.sent is not None:
+            request.parts = repeated(request.parts)
         request.sent = monotonic()
         prepared = link.prepare(request.parts)
         if self._unsent:
