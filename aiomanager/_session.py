@@ -89,7 +89,7 @@ class Session:
         # Which run of the host answers, once it has said so; what was counted in another is gone.
         self.host_run: int | None = None
         self._hello_id = 0
-        self.before_close: list[Callable[[], None]] = []  # called while the link is still there
+        self.before_close: list[Callable[[], object]] = []  # called while the link is still there
 
     def ask(
         self,

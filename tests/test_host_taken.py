@@ -20,13 +20,19 @@ pytestmark = pytest.mark.every_python
 POISON = b"\x80\x04cno.such.module\nThing\n."
 
 
+def address_of(server: QueueServer) -> str:
+    """That of a host which made one up."""
+    assert isinstance(server.address, str)
+    return server.address
+
+
 def run(
     use: Callable[[QueueServer, aiomanager.AsyncQueue[Any]], Awaitable[None]], **settings: Any
 ) -> None:
     """Use a queue of a host that has these settings."""
 
     async def main(server: QueueServer) -> None:
-        async with aiomanager.connect(server.address, KEY) as manager:
+        async with aiomanager.connect(address_of(server), KEY) as manager:
             with anyio.fail_after(20):
                 await use(server, manager.queue("jobs"))
 
@@ -116,7 +122,7 @@ def test_the_host_is_told_what_was_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hosted, "TOLD_WITHIN", 3600.0)
 
     async def main(server: QueueServer) -> None:
-        async with aiomanager.connect(server.address, KEY) as manager:
+        async with aiomanager.connect(address_of(server), KEY) as manager:
             jobs = manager.queue("jobs")
             await jobs.put("a")
             await jobs.get()

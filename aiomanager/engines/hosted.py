@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import ConfigurationError, LeaseLostError
+from .._errors import AioManagerError, ConfigurationError, LeaseLostError
 from .._requests import pack_ids, pack_settlements
 from .._session import Session
 from .._slots import Slot
@@ -48,10 +49,11 @@ class Reads:
         self._channels.clear()
         return channels
 
-    def tell(self) -> None:
-        """Say so with a request of its own."""
-        if self._channels:
-            self._session.ask(self._ident, "read", self.pop())
+    def tell(self) -> Slot[Any] | None:
+        """Say so with a request of its own, if there is something to say."""
+        if not self._channels:
+            return None
+        return self._session.ask(self._ident, "read", self.pop())[1]
 
     def _tell_now(self) -> None:
         self._waiting = False
@@ -197,7 +199,10 @@ class HostedEngine(QueueEngine):
     async def aclose(self) -> None:
         """Tell the host what was read; what is not settled returns when the session's link
         closes."""
-        self._reads.tell()
+        told = self._reads.tell()
+        if told is not None:
+            with contextlib.suppress(AioManagerError):
+                await told.wait()
 
     def _change(
         self,
