@@ -1,6 +1,6 @@
 """The items of a queue that nobody has: ready in the order of puts, returned, or delayed.
 
-What was returned goes before what is ready, in the order of puts; what was restored, before that.
+What was returned goes before what is ready, in the order of puts, however often it was out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ Data = bytes | bytearray | memoryview
 # One call takes no more than this, and at least one item, so that no number of large items makes
 # an answer that is too large to send.
 TAKE_BYTES = 8 * 1024**2
+
+NO_NUMBER = 0  # that of an item whose place in the order is forgotten
 
 
 class Timer(Protocol):
@@ -45,6 +47,8 @@ class Item:
     data: Data
     number: int  # its place in the order of puts, which it keeps when it returns
     attempt: int = 0  # how often it was handed out
+    losses: int = 0  # how often those who had it were lost with it, or let their time pass
+    rejects: int = 0  # how often those who had it could not unpickle it
     expires: float = 0.0  # when its lease ends, where leases do
 
 
@@ -84,8 +88,9 @@ class Backlog:
         """Add an item that was out, before all that was put after it."""
         heapq.heappush(self._returned, (item.number, item))
 
-    def restore(self, data: Data, attempt: int) -> None:
-        """Add an item before everything that was put, but after those restored before it."""
+    def add_first(self, data: Data, attempt: int) -> None:
+        """Add an item whose place nobody knows: before everything that was put, but after those
+        that came so before it."""
         self.give_back(Item(data, next(self._restores), attempt))
 
     def delay(self, item: Item, seconds: float) -> None:
@@ -93,11 +98,12 @@ class Backlog:
         when = self._timers.time() + seconds
         self._delayed[item] = self._timers.call_at(when, lambda: self._due(item))
 
-    def take(self, count: int) -> list[Item]:
-        """Take out up to `count` items, the next in order first."""
+    def take(self, count: int, limit: int = TAKE_BYTES) -> list[Item]:
+        """Take out up to `count` items, the next in order first, the last of which may take their
+        bytes over `limit`."""
         items: list[Item] = []
         size = 0
-        while len(items) < count and size < TAKE_BYTES and (self._returned or self._ready):
+        while len(items) < count and size < limit and (self._returned or self._ready):
             if self._returned:
                 item = heapq.heappop(self._returned)[1]
             else:

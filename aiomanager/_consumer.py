@@ -277,6 +277,8 @@ class _Consumer:
             except Exception as exc:
                 self._error = self._error or exc
                 self._receiving.cancel()
+                if isinstance(exc, DecodeError):
+                    delivery.settle_soon("reject")
             finally:
                 delivery.settle_soon("nack")
                 self._handling.discard(scope)

@@ -250,7 +250,7 @@ class Items(AsyncIterator[T]):
         try:
             item = delivery.item
         except DecodeError:
-            delivery.settle_soon("nack")
+            delivery.settle_soon("reject")
             raise
         self._current = delivery
         self._queue.remember_iteration(self)

@@ -19,6 +19,7 @@ from ._backlog import Data
 from ._errors import QueueShutDown
 from ._frames import Expression
 from ._hosted import HostedQueue
+from ._requests import Request, read_ids, read_settlements
 from ._splice import returned_item
 from ._wire import BULK_SIZE, Buffer, bulky, dump
 
@@ -37,6 +38,8 @@ STOCK_ATTRIBUTES = ("maxsize", "is_shutdown", "unfinished_tasks")
 class Asker(Hashable, Protocol):
     """The connection that a request of a stock client came over, and its owner at the queue."""
 
+    queues: set[HostedQueue]  # where something of it may be left
+
     def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
         """Send a reply; False where nobody is there."""
         ...
@@ -46,11 +49,26 @@ class Asker(Hashable, Protocol):
         ...
 
 
+class Holder(Hashable, Protocol):
+    """A client of ours, who has what it has taken from queues."""
+
+    queues: set[HostedQueue]  # where something may be its own
+
+
 def _shutdown_for(fallback: type[Exception], message: str) -> list[Buffer]:
     """`queue.ShutDown` where the peer's Python has it (3.13), else what its callers know."""
     module = Expression(importlib.import_module, "queue")
     error = Expression(getattr, module, "ShutDown", fallback)
     return dump(("#ERROR", Expression(error, message)))
+
+
+# Of everything but an item: whatever it is then runs no code of a peer's in its comparisons.
+_ARGUMENTS = (type(None), bool, int, float, str)
+
+
+def plain_arguments(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
+    """Whether a queue can be called with these without running anything of a peer's."""
+    return all(type(arg) in _ARGUMENTS for arg in (*args, *kwds.values()))
 
 
 _NONE = dump(("#RETURN", None))
@@ -73,7 +91,9 @@ class StockFace:
     """The methods of `queue.Queue`, over a connection.
 
     A waiting call holds no thread, only a place in the queue's line, which ends with its
-    connection: nothing is handed to a client that is gone.
+    connection: nothing is handed to a client that is gone. What was on its way when a client went
+    is in the queue again where its system tells that it was not read. One that is killed after it
+    has read an item, and before its program has it, takes it along: nobody can know.
     """
 
     def __init__(self, hosted: HostedQueue) -> None:
@@ -87,6 +107,7 @@ class StockFace:
     def call(self, asker: Asker, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> None:
         """Answer a request, now or when there is something to answer; the item of a put is given
         as a frame."""
+        asker.queues.add(self._hosted)
         function = self._methods.get(method)
         if function is None:
             known = ", ".join(STOCK_METHODS)
@@ -108,21 +129,19 @@ class StockFace:
         self._hosted.put([item], seconds, reply, owner=asker)
 
     def _get(self, asker: Asker, block: bool = True, timeout: Any = None) -> None:
-        waited = False
-
         def reply(answer: Any) -> bool:
             if isinstance(answer, QueueShutDown):
                 return asker.send(_shutdown_for(queue.Empty, str(answer)))
             if not answer:
                 return asker.send(_EMPTY)
-            # What is sent into a connection that is gone is lost to everybody: look first.
-            if waited and asker.is_gone():
+            # What is sent into a connection that is gone is lost to everybody: look first, also
+            # where it did not wait, as its request may have waited to be read.
+            if asker.is_gone():
                 return False
-            _, attempt, data = answer[0]
-            return asker.send(returned_item(data), lambda: self._hosted.restore(data, attempt))
+            item, _, data = answer[0]
+            return asker.send(returned_item(data), lambda: self._hosted.undeliver(item))
 
         self._hosted.receive(1, _seconds(block, timeout), reply, owner=asker, lease=False)
-        waited = True
 
     def _put_nowait(self, asker: Asker, item: Data) -> None:
         self._put(asker, item, False)
@@ -176,9 +195,14 @@ def _is_small(delivery: tuple[int, int, Data]) -> bool:
 class _Call:
     """A request of a client of ours that is to be answered."""
 
-    owner: Hashable
-    ticket: Hashable
+    owner: Asker
+    holder: Holder
+    request: Request
     send: Send
+
+    @property
+    def ticket(self) -> int:
+        return self.request.request_id
 
     def reply(self, answer: Any) -> bool:
         if isinstance(answer, QueueShutDown):
@@ -195,27 +219,30 @@ class OwnFace:
     """Batches, leases and statistics for aiomanager's own clients.
 
     Args:
+        run: names this run of the host: what was counted in another is not counted here.
         find: returns another queue of the host by its name, or raises KeyError.
     """
 
-    def __init__(self, hosted: HostedQueue, find: Callable[[str], HostedQueue]) -> None:
+    def __init__(self, hosted: HostedQueue, run: int, find: Callable[[str], HostedQueue]) -> None:
         self._hosted = hosted
+        self._run = run
         self._find = find
-        # What answers when it can, what answers at once with the owner in view, and the rest.
+        # What answers when it can, what answers at once with who asks in view, and the rest.
         self._waiting: dict[str, Callable[..., None]] = {
             "put": self._put,
             "receive": self._receive,
             "join": self._join,
         }
         self._owned: dict[str, Callable[..., Any]] = {
-            "settle": hosted.settle,
-            "take": hosted.take,
+            "settle": self._settle,
+            "take": self._take,
             "move": self._move,
+            "restore": self._restore,
+            "read": self._read,
+            "task_done": self._task_done,
             "cancel": self._cancel,
         }
         self._simple: dict[str, Callable[..., Any]] = {
-            "restore": lambda data, attempt: hosted.restore(_own(data), attempt),
-            "task_done": hosted.task_done,
             "qsize": hosted.qsize,
             "empty": hosted.empty,
             "full": hosted.full,
@@ -224,36 +251,74 @@ class OwnFace:
             "statistics": hosted.statistics,
         }
 
-    def call(
-        self, owner: Hashable, ticket: Hashable, method: str, args: tuple[Any, ...], send: Send
-    ) -> None:
-        """Answer a request, now or when there is something to answer; `ticket` cancels it."""
-        call = _Call(owner, ticket, send)
+    def call(self, owner: Asker, holder: Holder, request: Request, send: Send) -> None:
+        """Answer a request, now or when there is something to answer; its id cancels it.
+
+        Args:
+            owner: the connection that it came over.
+            holder: the client, over however many connections.
+        """
+        owner.queues.add(self._hosted)
+        call = _Call(owner, holder, request, send)
+        method = request.method
         if method in self._waiting:
-            self._waiting[method](call, *args)
+            self._waiting[method](call, *request.args)
         elif method in self._owned:
-            call.reply(self._owned[method](*args, owner=owner))
+            call.reply(self._owned[method](call, *request.args))
         elif method in self._simple:
-            call.reply(self._simple[method](*args))
+            call.reply(self._simple[method](*request.args))
         else:
             raise AttributeError(f"a queue has no operation {method!r}")
 
-    def _put(self, call: _Call, frames: Sequence[Data], timeout: float | None) -> None:
+    def _put(self, call: _Call, timeout: float | None) -> None:
+        frames = call.request.frames
         owned = [frame if type(frame) is bytes else _own(frame) for frame in frames]
         self._hosted.put(owned, timeout, call.reply, owner=call.owner, ticket=call.ticket)
 
-    def _receive(self, call: _Call, count: int, timeout: float | None) -> None:
+    def _receive(
+        self, call: _Call, count: int, timeout: float | None, read: Sequence[str] = ()
+    ) -> None:
+        if read:
+            self._hosted.read(read, holder=call.holder)
         self._hosted.receive(count, timeout, call.deliver, owner=call.owner, ticket=call.ticket)
 
     def _join(self, call: _Call) -> None:
         self._hosted.join(None, call.reply, owner=call.owner, ticket=call.ticket)
 
-    def _cancel(self, ticket: Hashable, *, owner: Hashable) -> None:
-        self._hosted.cancel(owner, ticket)
+    def _settle(self, call: _Call) -> list[bool]:
+        settlements = read_settlements(*call.request.frames)
+        return self._hosted.settle(settlements, owner=call.owner)  # type: ignore[arg-type]
 
-    def _move(self, delivery_id: int, target: str, data: Data, *, owner: Hashable) -> object:
+    def _take(self, call: _Call) -> list[bool]:
+        call.holder.queues.add(self._hosted)
+        # Without a number it cannot be repeated, and was not read where it is lost.
+        channel = call.request.channel if call.request.number else None
+        ids = read_ids(*call.request.frames)
+        return self._hosted.take(ids, owner=call.owner, holder=call.holder, channel=channel)
+
+    def _read(self, call: _Call, channels: Sequence[str]) -> None:
+        self._hosted.read(channels, holder=call.holder)
+
+    def _restore(self, call: _Call, delivery_id: int, attempt: int, rejected: bool = False) -> bool:
+        (data,) = call.request.frames
+        return self._hosted.restore(
+            delivery_id, _own(data), attempt, holder=call.holder, rejected=rejected
+        )
+
+    def _task_done(self, call: _Call, count: int, run: int, read: Sequence[str] = ()) -> int:
+        """How many of these it had taken in this run of the host, and has not lost."""
+        if run != self._run:
+            return 0
+        self._hosted.read(read, holder=call.holder)
+        return self._hosted.task_done_up_to(count, holder=call.holder)
+
+    def _cancel(self, call: _Call, ticket: int) -> None:
+        self._hosted.cancel(call.owner, ticket)
+
+    def _move(self, call: _Call, delivery_id: int, target: str) -> object:
+        (data,) = call.request.frames
         try:
-            return self._hosted.move(delivery_id, self._find(target), _own(data), owner=owner)
+            return self._hosted.move(delivery_id, self._find(target), _own(data), owner=call.owner)
         except QueueShutDown as exc:
             return exc
 

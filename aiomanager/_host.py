@@ -106,9 +106,12 @@ class QueueManager(managers.BaseManager):
         lease_timeout: seconds after which an item that a live client of ours has received and not
             settled goes to somebody else; None, the default, for never.
         dead_letter: the name of the queue, one of `queues`, for items that were handed out
-            `max_deliveries` times to clients that were lost with them; without one they are handed
-            out for ever.
+            `max_deliveries` times to clients that were lost with them or could not unpickle them;
+            without one they are handed out for ever.
         max_deliveries: see `dead_letter`.
+        max_unsettled: items of a queue that a client of ours may have received and not settled; it
+            is handed no more until it settles some. What it took by `get` does not count.
+        max_unsettled_bytes: bytes of them, but for the item that takes it over.
         dead_after: seconds that a TCP connection may be dead without a word before its client
             counts as gone.
         handshake_timeout: seconds for a new connection to authenticate.
@@ -149,6 +152,8 @@ class QueueManager(managers.BaseManager):
         lease_timeout: float | None = None,
         dead_letter: str | None = None,
         max_deliveries: int = 20,
+        max_unsettled: int = 10_000,
+        max_unsettled_bytes: int = 256 * 1024**2,
         dead_after: float = 25.0,
         handshake_timeout: float = 10.0,
         message_limit: int | None = None,
@@ -166,6 +171,8 @@ class QueueManager(managers.BaseManager):
             lease_timeout=lease_timeout,
             dead_letter=dead_letter,
             max_deliveries=max_deliveries,
+            max_unsettled=max_unsettled,
+            max_unsettled_bytes=max_unsettled_bytes,
             dead_after=dead_after,
             handshake_timeout=handshake_timeout,
             allow_shutdown=allow_shutdown,

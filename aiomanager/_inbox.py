@@ -27,9 +27,9 @@ SHORTEST_WAIT = 0.01
 # What a stock host has sent comes within this, in seconds.
 TRANSIT = 0.05
 
-# How an item that was received goes back: after a nack; not looked at; or not looked at by the one
-# who had taken it already.
-Return = Literal["nack", "return", "restore"]
+# How an item that was received goes back: after a nack; not looked at; as one that cannot be
+# unpickled; and not looked at, or not to be unpickled, by the one who had taken it already.
+Return = Literal["nack", "return", "reject", "restore", "reject taken"]
 
 
 class _Waiter(Slot[list[Received]]):
@@ -324,16 +324,20 @@ class Inbox:
     async def _send_each_back(
         self, returns: Sequence[tuple[Received, Return, float]]
     ) -> list[bool]:
-        restored = [received for received, how, _ in returns if how == "restore"]
-        # The first to go is the first to be handed out again: keep the order in which they came.
-        for received in sorted(restored, key=lambda received: received.delivery_id):
-            await self._engine.restore(received).wait()
+        restored = [(received, how) for received, how, _ in returns if _is_taken(how)]
+        restored.sort(key=lambda pair: pair[0].delivery_id)  # stock hosts have no other order
+        for received, how in restored:
+            await self._engine.restore(received, rejected=how == "reject taken").wait()
         settlements: list[Settlement] = [
             (received.delivery_id, how, delay)
             for received, how, delay in returns
-            if how != "restore"
+            if how != "restore" and how != "reject taken"  # noqa: PLR1714 - narrows the type
         ]
         answers = iter(
             await self._engine.settle(settlements, "return").wait() if settlements else ()
         )
-        return [how == "restore" or next(answers) for _, how, _ in returns]
+        return [_is_taken(how) or next(answers) for _, how, _ in returns]
+
+
+def _is_taken(how: Return) -> bool:
+    return how in ("restore", "reject taken")

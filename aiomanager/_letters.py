@@ -33,6 +33,16 @@ class DeadLetter:
 
 
 def given_up(item: Item, queue: str) -> DeadLetter:
-    """The letter of an item of a queue that ended its consumers too often, at the host."""
-    reason = f"its consumer was lost {item.attempt} times"
+    """The letter of an item of a queue that too many consumers did not survive, or could not
+    unpickle, at the host."""
+    reasons = []
+    if item.losses:
+        reasons.append(f"its consumer was lost {_times(item.losses)}")
+    if item.rejects:
+        reasons.append(f"its consumer could not unpickle it {_times(item.rejects)}")
+    reason = "; ".join(reasons)
     return DeadLetter(bytes(item.data), reason, item.attempt, queue)
+
+
+def _times(count: int) -> str:
+    return f"{count} times" if count > 1 else "once"

@@ -79,7 +79,7 @@ class LocalQueue(Generic[T]):
 
     def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
         """Send a settlement; the slot holds whether the lease was still there."""
-        if action == "nack" or action == "return":  # noqa: PLR1714 - narrows the type
+        if action != "ack":
             return self.inbox.hand_back(received, action, delay)
         settlement = (received.delivery_id, action, delay)
         if received.counted is None:
@@ -134,11 +134,8 @@ class LocalQueue(Generic[T]):
         return begin(lambda: self._count_done(entries))
 
     async def _count_done(self, entries: Sequence[None]) -> list[Failure | None]:
-        done = await self.engine.task_done(len(entries))
-        outcomes: list[Failure | None] = [None] * done
-        while len(outcomes) < len(entries):
-            outcomes.append(Failure(ValueError("task_done() called too many times")))
-        return outcomes
+        outcomes = await self.engine.task_done(len(entries))
+        return [None if error is None else Failure(error) for error in outcomes]
 
 
 def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Slot[list[bool]]:

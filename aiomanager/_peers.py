@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from ._errors import AuthenticationError
+from ._hosted import HostedQueue
 from ._reactor import Reactor
 from ._wire import (
     HANDSHAKE_LIMIT,
@@ -27,6 +29,24 @@ OUTBOX_LIMIT = 4 * 1024**2
 # Seconds from which on a peer that is alive counts as having read a large message that is out of
 # this process: something as large must not be kept for as long as the peer is busy with it.
 READ_WITHIN = 5.0
+
+
+def _unacknowledged() -> Callable[[socket.socket], int] | None:
+    """What asks how many of the bytes that were sent have not arrived at the peer's system (TCP),
+    or at the peer (a Unix socket), where the system tells."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import fcntl
+    import termios
+
+    def ask(sock: socket.socket) -> int:
+        answer = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(answer, sys.byteorder, signed=True)
+
+    return ask
+
+
+_outq = _unacknowledged()
 
 
 class Peer:
@@ -56,6 +76,7 @@ class Peer:
         on_starved: Callable[[], None],
     ) -> None:
         self.closed = False
+        self.queues: set[HostedQueue] = set()  # where something of it may be left
         self._reactor = reactor
         self._sock = sock
         self._message_limit = message_limit
@@ -206,9 +227,9 @@ class Peer:
             count = self._reader.read(self._sock)
         except (BlockingIOError, InterruptedError):
             return 0
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
             # How a system tells that its process has closed the connection, or was killed, before
-            # it had read what came to it.
+            # it had read what came to it, or that it was closed already.
             self.close(unread=True)
             return 0
         except OSError:
@@ -217,8 +238,18 @@ class Peer:
             self._on_starved()
             return 0
         if not count:
-            self.close()
+            self.close(unread=self._undelivered is not None and self._is_unread())
         return count
+
+    def _is_unread(self) -> bool:
+        """Whether a peer that has closed its end is known not to have all that it was sent."""
+        try:
+            # After its end, this is where the system says that something came too late.
+            if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return True
+            return _outq is not None and _outq(self._sock) > 0
+        except OSError:
+            return True
 
     def _take_in(self) -> None:
         try:

@@ -12,7 +12,7 @@ from ._ahead import PREFETCH
 from ._delivery import Deliveries, Delivery, Items
 from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
-from ._inbox import Inbox
+from ._inbox import Inbox, Return
 from ._local import LocalQueue
 from ._outbox import BATCH_ITEMS, first_batch, full, say_accepted
 from ._slots import finish
@@ -145,11 +145,16 @@ class AsyncQueue(Generic[T]):
     async def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take an item. It is the caller's from then on; call `task_done` when it is done.
 
+        A process that is killed before, or within some milliseconds after, the item has come has
+        taken nothing: a host of ours hands it out again once the process can no longer come back,
+        `reconnect` and `call_timeout` after its connection has ended.
+
         Raises:
             QueueEmpty: none within `timeout`, or at once where `block` is false.
             QueueShutDown: the queue was shut down, and nothing is left in it.
             DecodeError: the next item cannot be unpickled in this process; it is in the queue
-                again.
+                again. A host of ours counts that, and gives it up after its `max_deliveries`, or
+                lets others pass where it has no dead-letter queue.
 
         Cancelled, it has taken nothing: an item that was on its way is in the queue again, at its
         head on a host of ours.
@@ -178,8 +183,12 @@ class AsyncQueue(Generic[T]):
                 if received.counted is not None:  # seldom; and this is run for each item
                     await received.until_counted()
         except DecodeError:
-            # Whoever comes next meets the error, as this one does where it is the first of all.
-            returns = [inbox.hand_back(received, "restore") for received in taken[len(items) :]]
+            # Whoever comes next meets the error, as this one does where it is the first of all;
+            # only then it was met.
+            first: Return = "restore" if items else "reject taken"
+            returns = [inbox.hand_back(taken[len(items)], first)] + [
+                inbox.hand_back(received, "restore") for received in taken[len(items) + 1 :]
+            ]
             if not items:
                 for slot in returns:
                     await slot.wait()

@@ -19,11 +19,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ._ready import Ready, new_selector
+
 logger = logging.getLogger("aiomanager.host")
 
-# What a stranger can cause as often as he likes is logged this often, and then counted only.
+# What a peer can cause as often as he likes is logged this often for each kind, and then counted
+# only. A failure comes with its traceback once, and in one line after that.
 WARNINGS = 10
-WARNINGS_PERIOD = 10.0  # seconds
+WARNINGS_PERIOD = 60.0  # seconds
+KINDS = 100  # so many kinds are counted apart; they are texts of the host's own
+
+# Where more than a few sockets are ready at once, others have their turn after so many seconds.
+FEW = 8
+TURN = 0.002
 
 # Seconds. A selector does not take a time that is too far away, and infinity is.
 LONGEST_PAUSE = 3600.0
@@ -51,6 +59,16 @@ class ReactorTimer:
             self._on_cancel()
 
 
+class _Limited:
+    """How often something of one kind was logged since a time, and how often it was not."""
+
+    __slots__ = ("count", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.count = 0
+
+
 class Reactor:
     """A selector with a clock. Only `call_soon` may be called from another thread.
 
@@ -62,7 +80,7 @@ class Reactor:
 
     def __init__(self, busy_poll: float = 0.0) -> None:
         self._busy_poll = busy_poll
-        self._selector = selectors.DefaultSelector()
+        self._selector = new_selector()
         self._callbacks: dict[object, Callable[[int], object]] = {}  # by what is watched
         self._timers: list[tuple[float, int, ReactorTimer]] = []
         self._cancelled = 0
@@ -72,8 +90,7 @@ class Reactor:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         self._stopping = False
-        self._warned_since = 0.0
-        self._warned = 0
+        self._limited: dict[str, _Limited] = {}
         self.watch(self._wake_receiver, selectors.EVENT_READ, self._woken)
 
     def time(self) -> float:
@@ -114,19 +131,41 @@ class Reactor:
 
     def warn(self, message: str, *args: object) -> None:
         """Log a warning whose cause is a peer's, so that no peer can fill the log."""
-        now = self.time()
-        if now >= self._warned_since + WARNINGS_PERIOD:
-            if self._warned > WARNINGS:
-                logger.warning("%d more warnings were left out", self._warned - WARNINGS)
-            self._warned_since, self._warned = now, 0
-        self._warned += 1
-        if self._warned <= WARNINGS:
+        if self._may_log(message):
             logger.warning(message, *args)
 
     def failed(self, message: str, error: Exception) -> None:
-        """Log an error with its traceback, if there is memory enough for that."""
+        """Log an error, its cause a peer's perhaps, if there is memory enough for that: with its
+        traceback where it is the first of its kind for a while."""
         with contextlib.suppress(MemoryError):
-            logger.error(message, exc_info=error)
+            if nth := self._may_log(message):
+                if nth == 1:
+                    logger.error(message, exc_info=error)
+                else:
+                    logger.error("%s: %s", message, f"{type(error).__name__}: {error}"[:200])
+
+    def _may_log(self, kind: str) -> int:
+        """Which of its kind this is since a while, from 1 on; 0 where there were too many."""
+        now = self.time()
+        limited = self._limited.get(kind)
+        if limited is None:
+            if len(self._limited) >= KINDS:
+                return 0
+            limited = self._limited[kind] = _Limited(now)
+        elif now >= limited.since + WARNINGS_PERIOD:
+            self._say_left_out(kind, limited)
+            limited.since, limited.count = now, 0
+        limited.count += 1
+        if limited.count == WARNINGS + 1:
+            # Also where none of the kind comes after these.
+            self.call_at(limited.since + WARNINGS_PERIOD, lambda: self._say_left_out(kind, limited))
+        return limited.count if limited.count <= WARNINGS else 0
+
+    @staticmethod
+    def _say_left_out(kind: str, limited: _Limited) -> None:
+        if limited.count > WARNINGS:
+            logger.warning("%d more warnings were left out: %s", limited.count - WARNINGS, kind)
+            limited.count = WARNINGS
 
     def stop(self) -> None:
         """Let `run` return after the callbacks that are under way."""
@@ -141,17 +180,7 @@ class Reactor:
             quick = waited < self._busy_poll
             ready = self._poll(pause) if quick else self._selector.select(pause)
             waited = time.monotonic() - start
-            for key, events in ready:
-                callback = self._callbacks.get(key.fileobj)
-                if callback is None:
-                    continue  # unwatched meanwhile, by what came before in this turn
-                try:
-                    callback(events)
-                except Exception as exc:
-                    # One bad peer must not end the host for all the others.
-                    self.failed("a callback of the host failed; the host goes on", exc)
-                # Before the next event: that a peer is gone comes before what was asked after it.
-                self._run_calls()
+            self._serve(ready)
             self._run_calls()
             pause = self._fire()
 
@@ -163,7 +192,26 @@ class Reactor:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _poll(self, pause: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+    def _serve(self, ready: list[Ready]) -> None:
+        end = math.inf
+        if len(ready) > FEW:
+            # What is left after a turn is ready still the next time, with whoever has come since.
+            end = time.monotonic() + TURN
+        for watched, events in ready:
+            callback = self._callbacks.get(watched)
+            if callback is None:
+                continue  # unwatched meanwhile, by what came before in this turn
+            try:
+                callback(events)
+            except Exception as exc:
+                # One bad peer must not end the host for all the others.
+                self.failed("a callback of the host failed; the host goes on", exc)
+            # Before the next event: that a peer is gone comes before what was asked after it.
+            self._run_calls()
+            if end < time.monotonic():
+                break
+
+    def _poll(self, pause: float | None) -> list[Ready]:
         """As `select`, but awake at first."""
         start = now = time.monotonic()
         longest = self._busy_poll if pause is None else min(self._busy_poll, pause)

@@ -16,24 +16,35 @@ from traceback import format_exc
 from typing import Any
 
 from ._backlog import Item
-from ._clients import Client, Clients
 from ._ending import stopped_by_signals
-from ._faces import PUTS, STOCK_METHODS, Answer, OwnFace, Send, StockFace, with_frame
+from ._faces import (
+    PUTS,
+    STOCK_METHODS,
+    Answer,
+    StockFace,
+    plain_arguments,
+    with_frame,
+)
 from ._frames import encode
 from ._hosted import HostedQueue
 from ._letters import given_up
 from ._listening import Address, Listener, configure, describe
+from ._own import OwnClients
 from ._peers import Peer
 from ._plain import NotPlainError, encode_any, encode_plain, load_plain
 from ._reactor import Reactor, logger
+from ._requests import is_request, read_request
 from ._settings import HostSettings
 from ._splice import put_in
 from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump
 from ._workers import Request, Worker
 
-# Requests longer than this that have to be unpickled are so on a thread of their connection's own,
-# unless they are from a client of ours, whose large items travel beside the pickle.
+# Requests of stock clients that are longer than this, and not the put of an item and nothing else,
+# are read on a thread of their connection's own.
 INLINE_LIMIT = 64 * 1024
+# The same for pickles of those who say that they are clients of ours: with few opcodes, whatever
+# the size of what is put.
+OWN_LIMIT = 8 * 1024**2
 ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE = 0.1  # seconds until accepting is tried again after it failed
 STOP_POLL = 0.01
@@ -77,11 +88,15 @@ class QueueServer(managers.Server):
                 name=name,
                 max_deliveries=self.settings.max_deliveries,
                 bury=self._burial(name),
+                max_unsettled=self.settings.max_unsettled,
+                max_unsettled_bytes=self.settings.max_unsettled_bytes,
+                max_waiting=self.settings.max_waiting,
+                warn=self.reactor.warn,
             )
             for name, maxsize in self.settings.queues.items()
         }
         self._stock = {QUEUE_PREFIX + name: StockFace(q) for name, q in self.queues.items()}
-        self._own = {QUEUE_PREFIX + name: OwnFace(q, self._find) for name, q in self.queues.items()}
+        self._own = OwnClients(self.reactor, self.queues, self._unknown)
         # What the standard library's methods work on. Queues are there in name only, for proxies
         # of queues that are stored in other objects.
         placeholder: Any = (None, STOCK_METHODS, None)
@@ -92,8 +107,7 @@ class QueueServer(managers.Server):
         self.stop_event = threading.Event()
         self._peers: dict[Peer, Worker | None] = {}
         self._newcomers: dict[Peer, None] = {}  # not authenticated yet, oldest first
-        self._clients = Clients(self.reactor)
-        self._client_of: dict[Peer, tuple[str, Client]] = {}
+        self._clients, self._client_of = self._own.clients, self._own.client_of
         self._at_workers = 0  # requests that threads are working on
         self._stopping = False
 
@@ -229,31 +243,28 @@ class QueueServer(managers.Server):
         worker = self._peers.pop(peer, None)
         if worker is not None:
             worker.end()
-        for name, hosted in self.queues.items():
+        for hosted in peer.queues:
             if returned := hosted.owner_lost(peer):
                 self.reactor.warn(
                     "a client is gone; %d items of queue %r that it had not settled go to others",
-                    returned, name,
+                    returned, hosted.name,
                 )  # fmt: skip
-        client_name, client = self._client_of.pop(peer, ("", None))
-        if client is not None and client.peer is peer:
-            self._clients.left(client_name)
+        self._own.left(peer)
 
     # -- requests -----------------------------------------------------------------------------
 
     def _message(self, peer: Peer, message: Buffer) -> None:
-        known = self._client_of.get(peer)
         try:
-            if known is not None:
-                request = load_plain(message)
-                if len(request) == 5:
-                    self._own_request(peer, known[1], request)
-                else:
-                    self._stock_request(peer, request, message)
+            if is_request(message):
+                self._own.answer(peer, read_request(message))
             elif (put := put_in(message, self._stock)) is not None:
                 self._stock[put[0]].call(peer, "put", (put[1],), {})
-            elif len(message) <= INLINE_LIMIT:
-                self._stock_request(peer, load_plain(message), message)
+            elif len(message) <= (OWN_LIMIT if peer in self._client_of else INLINE_LIMIT):
+                request = load_plain(message)
+                if len(request) == 4:
+                    self._stock_request(peer, request, message)
+                else:
+                    self._own.answer_tuple(peer, request)
             else:
                 self._to_worker(peer, message)
         except NotPlainError:
@@ -271,36 +282,6 @@ class QueueServer(managers.Server):
         elif ident is not None or not self._answered(peer, method, args):
             self._to_worker(peer, message)
 
-    def _own_request(self, peer: Peer, client: Client, request: tuple[Any, ...]) -> None:
-        ident, method, args, kwds, request_id = request
-
-        def send(answer: Answer) -> bool:
-            return peer.send(dump((*answer, request_id)))
-
-        def run(send: Send) -> None:
-            try:
-                if method == "ping":
-                    send(("#RETURN", None))
-                    return
-                if ident not in self._own:
-                    raise KeyError(self._unknown(ident.removeprefix(QUEUE_PREFIX)))
-                self._own[ident].call(peer, request_id, method, args, send)
-            except Exception as exc:
-                send(("#ERROR", exc))
-
-        if "channel" not in kwds:
-            run(send)
-            return
-        try:
-            client.once((ident, kwds["channel"]), kwds["number"], run, send)
-        except RuntimeError as exc:
-            send(("#ERROR", exc))
-
-    def _find(self, name: str) -> HostedQueue:
-        if name not in self.queues:
-            raise KeyError(self._unknown(name))
-        return self.queues[name]
-
     def _unknown(self, name: str) -> str:
         known = ", ".join(sorted({*self.registry, *self.queues})) or "nothing"
         return f"no queue or object is registered here as {name!r}; there is: {known}"
@@ -314,17 +295,23 @@ class QueueServer(managers.Server):
         match method:
             case "accept_connection":
                 # Once: a name that a connection had before would be remembered for ever.
-                if str(first).startswith(CLIENT_PREFIX) and peer not in self._client_of:
-                    self._introduce(peer, str(first))
+                if (
+                    isinstance(first, str)
+                    and first.startswith(CLIENT_PREFIX)
+                    and peer not in self._client_of
+                ):
+                    self._own.introduce(peer, first, self._lost)
             case "dummy":
                 pass
             case "queues":  # not of the standard library: by it a client knows a host of ours
                 answer = ("#RETURN", (sorted(self.queues), self.settings.message_limit))
+            case "create" if not isinstance(first, str):
+                return False
             case "create" if first in self.queues:
                 answer = ("#RETURN", (f"{QUEUE_PREFIX}{first}", STOCK_METHODS))
             case "create" if first not in self.registry:
                 answer = ("#ERROR", KeyError(self._unknown(str(first))))
-            case "incref" | "decref" if first in self._stock:
+            case "incref" | "decref" if isinstance(first, str) and first in self._stock:
                 pass
             case "shutdown" if self.settings.allow_shutdown:
                 self.stop()
@@ -334,17 +321,6 @@ class QueueServer(managers.Server):
                 return False
         peer.send(dump(answer))
         return True
-
-    def _introduce(self, peer: Peer, name: str) -> None:
-        """A client of ours has connected. What an older connection of its left behind ends first:
-        the client has given it up, even if this side has not heard of that yet."""
-        client = self._clients.introduce(name)
-        if client.peer is not None:
-            older, client.peer = client.peer, None
-            older.close()
-            self._lost(older)
-        client.peer = peer
-        self._client_of[peer] = (name, client)
 
     # -- objects other than queues ------------------------------------------------------------
 
@@ -383,13 +359,26 @@ class QueueServer(managers.Server):
         if face is not None:
             if method in PUTS:
                 args, kwds = with_frame(args, kwds, encode_any)
+            others = args[1:] if method in PUTS and args else args
+            if not plain_arguments(others, {k: v for k, v in kwds.items() if k != "item"}):
+                raise TypeError(f"the arguments of {method!r} are plain data, but for an item")
             self._from_worker(lambda: face.call(peer, method, args, kwds))
         elif ident is None:
-            reply = dump(self._function(method, args, kwds))
-            self._from_worker(lambda: peer.send(reply))
+            self._from_worker(self._ask_server(peer, method, args, kwds))
         else:
             return False
         return True
+
+    def _ask_server(
+        self, peer: Peer, method: str, args: tuple[Any, ...], kwds: dict[str, Any]
+    ) -> Callable[[], object]:
+        first = args[0] if args else None
+        if method == "create" and type(first) is not str:
+            raise TypeError("what is created has a name")
+        if method == "create" and first in self.queues:
+            return lambda: self._answered(peer, method, (first,))
+        reply = dump(self._function(method, args, kwds))
+        return lambda: peer.send(reply)
 
     def _function(self, method: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Answer:
         try:

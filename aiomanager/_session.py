@@ -40,9 +40,10 @@ from ._errors import (
     unanswered,
 )
 from ._links import LONGEST_PAUSE, Link, Pauses, open_patiently
+from ._requests import pack_request, repeated
 from ._slots import Slot, replica
 from ._tasks import call_in, call_later, current_loop, has_ended, spawn
-from ._wire import CLIENT_PREFIX, Buffer, dump, load
+from ._wire import CLIENT_PREFIX, Buffer, load
 
 logger = logging.getLogger("aiomanager")
 
@@ -114,12 +115,17 @@ class Session:
         self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
         self._watching: anyio.CancelScope | None = None  # there while the watch sleeps
         self._timing = False  # somebody looks for requests whose time is up
+        # Which run of the host answers, once it has said so; what was counted in another is gone.
+        self.host_run: int | None = None
+        self._hello_id = 0
+        self.before_close: list[Callable[[], object]] = []  # called while the link is still there
 
     def ask(
         self,
         ident: str,
         method: str,
         *args: Any,
+        frames: Sequence[Buffer] = (),
         numbered: tuple[str, int] | None = None,
         waits: bool = False,
     ) -> tuple[int, Slot[Any]]:
@@ -130,13 +136,14 @@ class Session:
         `reconnect`, with `QueueShutDown`, or with what the host answered.
 
         Args:
+            frames: bytes that go beside the arguments, which are plain data.
             numbered: the channel and the number of a request that changes something. The one
                 before in the channel must have been answered.
             waits: the answer may take any time; the host is asked now and then if it is there.
         """
         request_id = next(self._ids)
-        kwds = {"channel": numbered[0], "number": numbered[1]} if numbered else {}
-        request = _Request(dump((ident, method, args, kwds, request_id)), waits)
+        parts = pack_request(request_id, ident, method, args, frames, *(numbered or ()))
+        request = _Request(parts, waits)
         if self.state is State.CLOSED:
             request.fail(ConnectionLostError(self._why_closed))
             return request_id, request
@@ -165,6 +172,9 @@ class Session:
         """Close the link; calls under way raise `ConnectionLostError`, and later ones too."""
         if self.state is State.CLOSED:
             return
+        if self.link is not None:
+            for callback in self.before_close:
+                callback()
         link, self.link = self.link, None
         self.state, self._why_closed = State.CLOSED, why
         if link is not None:
@@ -248,9 +258,23 @@ class Session:
             logger.warning("connected to the host again")
             self._call_on_reconnect()
         self._ever_connected = True
-        for request in list(self._pending.values()):
+        pending = list(self._pending.values())
+        self._say_hello()
+        for request in pending:
             if self.link is link:
                 self._send(link, request)
+
+    def _say_hello(self) -> None:
+        """Before anything is sent again: by this the host knows whether it has forgotten what it
+        was sent before. What it has forgotten by the time that this side comes back, it does not
+        run again."""
+        self._pending.pop(self._hello_id, None)
+        self._hello_id, hello = self.ask("", "hello", self.host_run, self.patience)
+        hello.then(self._greeted)
+
+    def _greeted(self, hello: Slot[Any]) -> None:
+        if hello.error is None:
+            self.host_run, _ = hello.value
 
     def _call_on_reconnect(self) -> None:
         if self._on_reconnect is not None:
@@ -291,6 +315,8 @@ class Session:
             request.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
 
     def _send(self, link: Link, request: _Request) -> None:
+        if request.sent is not None:
+            request.parts = repeated(request.parts)
         request.sent = monotonic()
         prepared = link.prepare(request.parts)
         if self._unsent:

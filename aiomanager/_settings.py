@@ -21,9 +21,14 @@ class HostSettings:
         lease_timeout: how long a client of ours that is alive may keep an item without settling
             it, before it goes to somebody else; None for any time.
         dead_letter: the name of the queue, one of `queues`, for items that were handed out
-            `max_deliveries` times to clients that were lost with them, or kept them longer than
-            `lease_timeout`; without one they are handed out for ever.
+            `max_deliveries` times to clients that were lost with them, kept them longer than
+            `lease_timeout`, or could not unpickle them; without one they are handed out for ever.
         max_deliveries: see `dead_letter`.
+        max_unsettled: how many items of a queue a client of ours may have received and not settled,
+            before it is handed no more until it settles some. What it has taken by `get` is its
+            own, and does not count.
+        max_unsettled_bytes: how many bytes of them, but for the item that takes it over.
+        max_waiting: how many calls of one connection may wait at a queue.
         dead_after: how long a TCP connection may be dead without a word before its client counts
             as gone.
         handshake_timeout: how long a new connection may take to authenticate.
@@ -40,6 +45,9 @@ class HostSettings:
     lease_timeout: float | None = None
     dead_letter: str | None = None
     max_deliveries: int = 20
+    max_unsettled: int = 10_000
+    max_unsettled_bytes: int = 256 * 1024**2
+    max_waiting: int = 100_000
     dead_after: float = 25.0
     handshake_timeout: float = 10.0
     unauthenticated_limit: int = 1024
@@ -59,6 +67,9 @@ class HostSettings:
         for name in (
             "lease_timeout",
             "max_deliveries",
+            "max_unsettled",
+            "max_unsettled_bytes",
+            "max_waiting",
             "dead_after",
             "handshake_timeout",
             "message_limit",

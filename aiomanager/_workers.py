@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from ._plain import NAME_LIMIT, check_memo
 from ._wire import Buffer
 
 Request = tuple[Any, str, tuple[Any, ...], dict[str, Any]]
@@ -65,12 +66,29 @@ class Worker:
             if message is None:
                 raise EOFError
             try:
-                request: Request = pickle.loads(message)
+                request = self._load(message)
             except EOFError as exc:
                 # To `serve_client` this would be the end of the connection.
                 raise pickle.UnpicklingError(str(exc)) from exc
             if not self._divert(request):
                 return request
+
+    @staticmethod
+    def _load(message: Buffer) -> Request:
+        check_memo(message)
+        request = pickle.loads(message)
+        if not isinstance(request, tuple) or len(request) != 4:
+            raise TypeError("a request is a tuple of an object's id, a method and its arguments")
+        ident, method, args, kwds = request
+        # Before anything is hashed or printed: that of a few bytes may take for ever, if they are
+        # tuples of tuples that share one another.
+        if not (ident is None or type(ident) is str) or type(method) is not str:
+            raise TypeError("the id of an object, and the name of a method, are text")
+        if max(len(ident or ""), len(method)) > NAME_LIMIT:
+            raise ValueError(f"an id and a method have up to {NAME_LIMIT} characters")
+        if not isinstance(args, (tuple, list)) or type(kwds) is not dict:
+            raise TypeError("the arguments of a request are a tuple and a dict")
+        return ident, method, tuple(args), kwds
 
     def send(self, reply: object) -> None:
         """Pass a reply on; for `serve_client`, which sends an error where this cannot pickle."""

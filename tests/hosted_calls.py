@@ -82,8 +82,8 @@ class Call:
         return [attempt for _, attempt, _ in self.answer]
 
     @property
-    def ids(self) -> list[int]:
-        """The ids to settle them by."""
+    def ids(self) -> list[Any]:
+        """The ids to settle them by; the items themselves where they were taken at once."""
         return [delivery_id for delivery_id, _, _ in self.answer]
 
 
@@ -124,11 +124,23 @@ class Owner:
     def settle(self, ids: Sequence[int], action: Any = "ack", delay: float = 0.0) -> list[bool]:
         return self.hosted.settle([(i, action, delay) for i in ids], owner=self.name)
 
-    def own(self, ids: Sequence[int]) -> list[bool]:
-        return self.hosted.take(ids, owner=self.name)
+    def own(self, ids: Sequence[int], channel: Hashable = None) -> list[bool]:
+        return self.hosted.take(ids, owner=self.name, holder=self.name, channel=channel)
+
+    def read(self, *channels: Hashable) -> None:
+        self.hosted.read(channels or None, holder=self.name)
+
+    def done(self, count: int = 1) -> None:
+        self.hosted.task_done(count, holder=self.name)
+
+    def restore(self, delivery_id: int, data: bytes, attempt: int = 1, **how: bool) -> bool:
+        return self.hosted.restore(delivery_id, data, attempt, holder=self.name, **how)
 
     def cancel(self, ticket: Hashable) -> None:
         self.hosted.cancel(self.name, ticket)
 
     def vanish(self) -> int:
         return self.hosted.owner_lost(self.name)
+
+    def give_up(self) -> int:
+        return self.hosted.holder_lost(self.name)

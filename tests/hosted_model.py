@@ -13,9 +13,11 @@ SHUT = "the queue was shut down"
 class Thing:
     """An item, wherever it is."""
 
-    order: tuple[int, int]  # who goes first among those that returned
+    order: int  # who goes first among those that returned
     data: bytes
     attempt: int = 0
+    losses: int = 0
+    rejects: int = 0
 
 
 @dataclass(eq=False)
@@ -37,13 +39,23 @@ class Wait:
 class Model:
     """What a hosted queue is, without a care for speed."""
 
-    def __init__(self, maxsize: int, lease_timeout: float | None, now: float) -> None:
+    def __init__(
+        self,
+        maxsize: int,
+        lease_timeout: float | None,
+        now: float,
+        max_deliveries: int = 10**9,
+        max_unsettled: int = 10**9,
+    ) -> None:
         self.maxsize, self.lease_timeout, self.now = maxsize, lease_timeout, now
+        self.max_deliveries, self.max_unsettled = max_deliveries, max_unsettled
+        self.buried: list[tuple[bytes, int, int]] = []
         self.fresh: list[Thing] = []
         self.returned: list[Thing] = []
         self.delayed: dict[Thing, float] = {}
         self.leases: dict[bytes, tuple[str, Thing, float]] = {}
-        self.taken = 0
+        # By the data: who has it, and the channel of a take that may not have been read.
+        self.taken: dict[bytes, tuple[str | None, Thing, str | None]] = {}
         self.waits: list[Wait] = []
         self.numbers = itertools.count()
         self.shut = self.dropping = False
@@ -54,7 +66,7 @@ class Model:
 
     @property
     def unfinished(self) -> int:
-        return self.qsize + len(self.leases) + self.taken
+        return self.qsize + len(self.leases) + len(self.taken)
 
     def call(self, wait: Wait, timeout: float | None) -> None:
         if wait.kind == "put" and self.shut:
@@ -69,10 +81,10 @@ class Model:
         """Let things happen until nothing does."""
         while True:
             putters = [wait for wait in self.waits if wait.kind == "put"]
-            getters = [wait for wait in self.waits if wait.kind == "receive"]
+            getters = [wait for wait in self.waits if wait.kind == "receive" and self.may(wait)]
             if putters and (not self.maxsize or self.qsize < self.maxsize):
                 putter = putters[0]
-                self.fresh.append(Thing((1, next(self.numbers)), putter.frames.pop(0)))
+                self.fresh.append(Thing(next(self.numbers), putter.frames.pop(0)))
                 putter.accepted += 1
                 if not putter.frames:
                     self.finish(putter, putter.accepted)
@@ -81,14 +93,25 @@ class Model:
             else:
                 break
         if self.dropping or (self.shut and not self.qsize and not self.leases):
-            for wait in getters:
+            for wait in [wait for wait in self.waits if wait.kind == "receive"]:
                 self.finish(wait, SHUT)
         for wait in [wait for wait in self.waits if wait.kind == "join" and not self.unfinished]:
             self.finish(wait, True)
 
+    def has(self, owner: str) -> int:
+        """How many leases an owner has."""
+        return sum(lease[0] == owner for lease in self.leases.values())
+
+    def may(self, wait: Wait) -> bool:
+        """Whether it may be handed something."""
+        return not wait.lease or self.has(wait.owner) < self.max_unsettled
+
     def serve(self, wait: Wait) -> None:
         self.returned.sort(key=lambda thing: thing.order)
-        things = (self.returned + self.fresh)[: wait.count]
+        count = wait.count
+        if wait.lease:
+            count = min(count, self.max_unsettled - self.has(wait.owner))
+        things = (self.returned + self.fresh)[:count]
         self.returned = [thing for thing in self.returned if thing not in things]
         self.fresh = [thing for thing in self.fresh if thing not in things]
         self.finish(wait, [(thing.attempt + 1, thing.data) for thing in things])
@@ -99,20 +122,66 @@ class Model:
                 thing.attempt += 1
                 self.leases[thing.data] = wait.owner, thing, self.now + (self.lease_timeout or 1e9)
             else:
-                self.taken += 1
+                thing.attempt += 1
+                self.taken[thing.data] = None, thing, None
 
-    def settle(self, owner: str, data: bytes, action: str, delay: float) -> bool:
+    def settle(
+        self, owner: str, data: bytes, action: str, delay: float, channel: str | None = None
+    ) -> bool:
         if self.leases.get(data, ("nobody",))[0] != owner:
             return False
         _, thing, _ = self.leases.pop(data)
-        self.taken += action == "take"
-        thing.attempt -= action == "return"
-        if action in ("nack", "return") and not self.dropping:
+        if action == "take":
+            self.taken[data] = owner, thing, channel
+        elif action in ("lose", "reject"):
+            self.fail(thing, action)
+        elif action != "ack" and not self.dropping:
+            thing.attempt -= action == "return"
             if delay and action == "nack":
                 self.delayed[thing] = self.now + delay
             else:
                 self.returned.append(thing)
         return True
+
+    def fail(self, thing: Thing, how: str) -> None:
+        """Somebody was lost with it, or could not unpickle it."""
+        thing.losses += how == "lose"
+        thing.rejects += how == "reject"
+        if thing.losses + thing.rejects >= self.max_deliveries:
+            self.buried.append((thing.data, thing.losses, thing.rejects))
+        elif not self.dropping:
+            self.returned.append(thing)
+
+    def untake(self, holder: str | None, data: bytes, how: str) -> bool:
+        """Give back what was taken."""
+        if data not in self.taken or self.taken[data][0] != holder:
+            return False
+        _, thing, _ = self.taken.pop(data)
+        if how == "reject":
+            self.fail(thing, how)
+        elif not self.dropping:
+            thing.attempt -= 1
+            self.returned.append(thing)
+        return True
+
+    def read(self, holder: str, *channels: str) -> None:
+        """A holder knows what it has taken."""
+        for data, (having, thing, channel) in self.taken.items():
+            if having == holder and (not channels or channel in channels):
+                self.taken[data] = having, thing, None
+
+    def holder_lost(self, holder: str) -> int:
+        """Nobody is there who could come back."""
+        unread = [
+            data for data, (one, _, channel) in self.taken.items() if one == holder and channel
+        ]
+        for data in unread:
+            self.fail(self.taken.pop(data)[1], "lose")
+        for data, (having, thing, _) in self.taken.items():
+            if having == holder:
+                self.taken[data] = None, thing, None
+        self.run()
+        return len(unread)
 
     def give_up(self, wait: Wait) -> None:
         self.finish(wait, {"put": wait.accepted, "receive": [], "join": False}[wait.kind])
@@ -130,7 +199,7 @@ class Model:
             wait.answer = wait.accepted if wait.kind == "put" else "nobody asks"
         leased = [data for data, lease in self.leases.items() if lease[0] == owner]
         for data in leased:
-            self.settle(owner, data, "nack", 0)
+            self.settle(owner, data, "lose", 0)
         self.run()
         return len(leased)
 
@@ -153,7 +222,7 @@ class Model:
                 return
             for data, (owner, _, expires) in list(self.leases.items()):
                 if expires == self.now:
-                    self.settle(owner, data, "nack", 0)
+                    self.settle(owner, data, "lose", 0)
             for thing in [thing for thing, due in self.delayed.items() if due == self.now]:
                 del self.delayed[thing]
                 self.returned.append(thing)

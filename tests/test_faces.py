@@ -11,17 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomanager._faces import _shutdown_for
-from aiomanager._plain import NotPlainError, encode_plain, load_plain
-from aiomanager._wire import BULK_SIZE, bulky, dump
+from aiomanager._faces import StockFace, _shutdown_for, plain_arguments
+from aiomanager._hosted import HostedQueue
+from aiomanager._plain import (
+    NAME_LIMIT,
+    OPCODES_LIMIT,
+    NotPlainError,
+    check_memo,
+    encode_plain,
+    load_plain,
+)
+from tests.hosted_calls import FakeTimers, Owner
 
 pytestmark = pytest.mark.every_python
 
 DATA = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
     | st.binary(max_size=300),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.sets(st.integers())
-    | st.tuples(inner, inner).map(lambda pair: [*pair, pair, pair]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    | st.lists(inner, max_size=5).map(tuple),
 )  # fmt: skip
 
 
@@ -45,22 +53,133 @@ def test_shutdown_is_what_the_receivers_python_has(
     assert str(error) == "it is over"
 
 
+class Asking:
+    """A connection that is asked over, and what became of it."""
+
+    def __init__(self, *, gone: bool) -> None:
+        self.gone = gone
+        self.queues: set[HostedQueue] = set()
+        self.sent: list[bytes] = []
+        self.undelivered: list[Any] = []
+
+    def send(self, parts: Any, undelivered: Any = None) -> bool:
+        self.sent.append(b"".join(parts))
+        self.undelivered.append(undelivered)
+        return True
+
+    def is_gone(self) -> bool:
+        return self.gone
+
+
+def test_who_has_gone_is_given_nothing():
+    """Also where its `get` did not wait at the queue, but in front of a host that was busy."""
+    hosted = HostedQueue(FakeTimers())
+    Owner(hosted).put(pickle.dumps("a"), pickle.dumps("b"))
+    gone, there = Asking(gone=True), Asking(gone=False)
+    StockFace(hosted).call(gone, "get", (), {})
+    assert gone.sent == []
+    StockFace(hosted).call(there, "get", (), {})
+    assert pickle.loads(there.sent[0]) == ("#RETURN", "a")
+    there.undelivered[0]()
+    there.undelivered[0]()
+    assert Owner(hosted).receive(9).items == [pickle.dumps("a"), pickle.dumps("b")]
+
+
+def test_what_runs_code_of_a_peers_is_no_argument_of_a_queue():
+    """Its comparisons would be made where everybody waits for them."""
+    assert plain_arguments((True, 1.5), {"timeout": None})
+    assert not plain_arguments((True, queue.Queue), {})
+    assert not plain_arguments((), {"timeout": (1,)})
+
+
 # -- plain requests ---------------------------------------------------------------------------
 
 
-@given(DATA, st.sampled_from([4, 5]))
+@given(DATA, st.sampled_from([3, 4, 5]))
 def test_plain_data_is_loaded(item: Any, protocol: int):
-    """By whichever way."""
+    """Whatever it is; where it is too much, or its parts share others, by another thread."""
     request = ("ident", "put", (item,), {"timeout": 1})
-    assert load_plain(pickle.dumps(request, protocol)) == request
+    with contextlib.suppress(NotPlainError):
+        assert load_plain(pickle.dumps(request, protocol)) == request
     assert pickle.loads(encode_plain(item)) == item
 
 
-def test_plain_data_with_large_frames_is_loaded():
-    """As clients of ours send it."""
-    frame = b"\x93" * BULK_SIZE
-    message = b"".join(dump(("ident", "put", ([bulky(frame)], None), {}, 7)))
-    assert load_plain(message) == ("ident", "put", ([frame], None), {}, 7)
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ("ident", "get", (), {}),
+        ("ident", "get", (True, 0.5), {}),
+        ("ident", "put", ([1, 2**70, -(2**31), 70000, 300], False), {"timeout": None}),
+        ("ident", "put", ({"a": {"b": ("c", b"d", (), [], {}, (1, 2, 3, 4))}, "a" * 300: 1},), {}),
+        (None, "create", ("jobs",), {}),
+    ],
+)
+def test_what_the_standard_library_asks_is_loaded_at_once(request_: Any, protocol: int):
+    """By the protocols of every Python that has one of its own."""
+    for _ in range(2):
+        assert load_plain(pickle.dumps(request_, protocol)) == request_
+
+
+def test_what_is_kept_is_nobodys_to_change():
+    """A request that looks the same has its own lists."""
+    message = pickle.dumps(("ident", "put", ([1],), {}))
+    load_plain(message)[2][0].append(2)
+    assert load_plain(message)[2] == ([1],)
+
+
+# A few bytes, and what they stand for: 2 ** 30 parts, a table of gigabytes.
+SHARED = b")" + b"2\x86" * 30
+BOMBS = {
+    "shared id": b"\x80\x04(" + SHARED + b"\x8c\x03get)}t.",
+    "shared method": b"\x80\x04(N" + SHARED + b")}t.",
+    "shared argument": b"\x80\x04(N\x8c\x06create" + SHARED + b"\x85}t.",
+    "shared by the memo": b"\x80\x04(N\x8c\x06create)" + b"\x94h\x00h\x00\x86" + b"\x85}t.",
+    "shared key": b"\x80\x04(N\x8c\x03get)}" + SHARED + b"Nst.",
+    "memo": b"\x80\x04Nr\xff\xff\xff\x07.",
+    "memo, in text": b"Np99999999\n.",
+    "opcodes": b"\x80\x04(" + b"N0" * OPCODES_LIMIT + b"N\x8c\x03get)}t.",
+    "long id": pickle.dumps(("i" * (NAME_LIMIT + 1), "get", (), {})),
+    "long number": b"\x80\x04(N\x8c\x03get\x8b\xff\xff\xff\x7f)}t.",
+    "global": b"\x80\x04ctime\nsleep\nK\x02\x85R.",
+    "instance": b"\x80\x04(K\x02itime\nsleep\n.",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_what_would_hold_up_everybody_is_not_loaded(bomb: bytes):
+    """It is left to a thread of its connection's own."""
+    with pytest.raises(NotPlainError):
+        load_plain(bomb)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        BOMBS["memo"],
+        BOMBS["memo, in text"],
+        pickle.dumps(["r", "p" * 300, 2.5, b"r" * 80_000, 2**200], 5)[:-1] + BOMBS["memo"][2:],
+        b"Np" + b"9" * 5000 + b"\n.",
+    ],
+    ids=range(4),
+)
+def test_a_memo_that_is_larger_than_its_pickle_is_refused(bomb: bytes):
+    """On that thread too: the table for it would be filled while nobody else runs."""
+    with pytest.raises(pickle.UnpicklingError, match="a memo of"):
+        check_memo(bomb)
+
+
+@given(DATA, st.integers(0, 5))
+def test_a_memo_of_a_pickle_that_was_made_by_a_pickler_is_accepted(item: Any, protocol: int):
+    """Whatever bytes there are in it that could be opcodes."""
+    check_memo(pickle.dumps([item, "r" * 70, "pr\n", item], protocol))
+
+
+@given(st.binary(max_size=100))
+def test_the_memo_of_garbage_is_looked_at(garbage: bytes):
+    """Nothing but the error of a memo comes of it."""
+    with contextlib.suppress(pickle.UnpicklingError):
+        check_memo(garbage + b"r")
 
 
 class Dangerous:

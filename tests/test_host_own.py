@@ -6,23 +6,18 @@ change something have a number in a channel, so that they can be repeated.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import itertools
 import logging
 import pickle
 from collections.abc import Iterator
-from multiprocessing import connection
 from typing import Any
 
 import pytest
 
-from aiomanager._clients import ANSWERS_KEPT, Clients
-from aiomanager._faces import Answer
 from aiomanager._server import QueueServer
-from aiomanager._wire import BULK_SIZE, MESSAGE_LIMIT, bulky, dump, load
-from tests.hosted_calls import FakeTimers
+from aiomanager._wire import BULK_SIZE, MESSAGE_LIMIT
 from tests.hosts import authenticated, serving, stock_queue
+from tests.own_client import Client, client, data_of
 from tests.waiting import wait_until_sync
 
 pytestmark = pytest.mark.every_python
@@ -33,55 +28,6 @@ def host() -> Iterator[QueueServer]:
     """A host of two queues."""
     with serving() as server:
         yield server
-
-
-class Client:
-    """A connection of a client of ours."""
-
-    def __init__(self, conn: connection.Connection, name: str) -> None:
-        self.conn = conn
-        self._ids = itertools.count(1)
-        self._replies: dict[int, tuple[str, Any]] = {}
-        conn.send((None, "accept_connection", (f"aiomanager-client:{name}",), {}))
-        assert conn.recv() == ("#RETURN", None)
-
-    def send(self, method: str, *args: Any, queue: str = "jobs", **numbered: Any) -> int:
-        """Send a request; return its id."""
-        request_id = next(self._ids)
-        message = dump((f"aiomanager-queue:{queue}", method, args, numbered, request_id))
-        self.conn.send_bytes(b"".join(message))
-        return request_id
-
-    def reply(self, request_id: int) -> tuple[str, Any]:
-        """The reply to a request, whatever else comes before it."""
-        while request_id not in self._replies:
-            kind, value, answered = load(self.conn.recv_bytes())
-            assert answered not in self._replies
-            self._replies[answered] = kind, value
-        return self._replies.pop(request_id)
-
-    def call(self, method: str, *args: Any, queue: str = "jobs", **numbered: Any) -> Any:
-        """Send a request and return what it returned."""
-        kind, value = self.reply(self.send(method, *args, queue=queue, **numbered))
-        assert kind == "#RETURN", value
-        return value
-
-    def nothing_yet(self, request_id: int) -> bool:
-        """Whether a request waits, as what was sent after it is answered."""
-        self.call("qsize")
-        return request_id not in self._replies
-
-
-@contextlib.contextmanager
-def client(host: QueueServer, name: str = "one") -> Iterator[Client]:
-    """A client of ours, until its connection ends."""
-    with authenticated(host.address) as conn:
-        yield Client(conn, name)
-
-
-def data_of(deliveries: list[tuple[int, int, bytes]]) -> list[bytes]:
-    """The items of a receive."""
-    return [data for _, _, data in deliveries]
 
 
 # -- requests and replies ---------------------------------------------------------------------
@@ -99,7 +45,8 @@ def test_the_operations(host: QueueServer):
         first, second = (delivery_id for delivery_id, _, _ in deliveries)
         assert one.call("take", [first]) == [True]
         assert one.call("settle", [(first, "ack", 0), (second, "nack", 0)]) == [False, True]
-        assert one.call("restore", b"a", 1) is None
+        assert one.call("restore", first, 1, b"a") is True
+        assert one.call("restore", first, 1, b"a") is False
         deliveries = one.call("receive", 9, 0)
         assert data_of(deliveries) == [b"a", b"b", b"c"]
         (first, *_), (second, *_), (third, *_) = deliveries
@@ -107,7 +54,9 @@ def test_the_operations(host: QueueServer):
         assert one.call("move", first, "small", b"moved") is False
         assert one.call("settle", [(second, "ack", 0)]) == [True]
         assert one.call("take", [third, second]) == [True, False]
-        assert one.call("task_done", 1) is None
+        run, _ = one.call("hello", None, 10, queue="")
+        assert one.call("task_done", 1, run + 1) == 0
+        assert one.call("task_done", 2, run) == 1
         assert one.call("join") is True
         assert one.call("statistics")["done"] == 3
         assert one.call("receive", 1, 0) == []
@@ -152,26 +101,46 @@ def test_a_waiting_request_can_be_cancelled(host: QueueServer):
 
 
 @pytest.mark.parametrize(
-    "request_,error,message",
+    "request_,frames,error,message",
     [
-        (("nope",), AttributeError, "no operation 'nope'"),
-        (("put",), TypeError, "argument"),
-        (("put", ["no bytes"], 0), TypeError, "bytes-like"),
-        (("put", [5], 0), TypeError, "bytes-like"),
-        (("settle", 5), TypeError, "iterable"),
-        (("task_done", 1), ValueError, "too many times"),
-        (("move", 1, "nowhere", b""), KeyError, "'nowhere'; there is: jobs, small"),
+        (("nope",), [], AttributeError, "no operation 'nope'"),
+        (("put",), [b"a"], TypeError, "argument"),
+        (("receive", "x", 0), [], TypeError, "not supported"),
+        (("settle",), [], TypeError, "argument"),
+        (("settle",), [b"x"], ValueError, "settlements"),
+        (("take",), [b"x"], ValueError, "ids"),
+        (("restore", 1, 1), [], ValueError, "unpack"),
+        (("task_done", [], 1), [], TypeError, "not supported"),
+        (("move", 1, "nowhere"), [b""], KeyError, "'nowhere'; there is: jobs, small"),
     ],
-    ids=["method", "arguments", "text", "number", "settlements", "task_done", "queue"],
 )
-def test_wrong_requests(host: QueueServer, request_: Any, error: type, message: str):
+def test_wrong_requests(host: QueueServer, request_: Any, frames: Any, error: type, message: str):
     """Each gets its error, and the connection goes on."""
     with client(host) as one:
-        kind, value = one.reply(one.send(*request_))
+        run = one.call("hello", None, 10, queue="")[0]
+        args = [run if arg == 1 and request_[0] == "task_done" else arg for arg in request_]
+        kind, value = one.reply(one.send_plainly(*args, frames=frames))
         assert kind == "#ERROR"
         assert type(value) is error
         assert message in str(value)
         assert one.call("qsize") == 0
+
+
+def test_requests_as_pickles(host: QueueServer):
+    """As somebody writes them who has nothing but the standard library."""
+    with client(host) as one:
+        put = ("aiomanager-queue:jobs", "put", ([b"a"], 0), {"channel": "put", "number": 1}, 70)
+        for _ in range(2):
+            one.conn.send(put)
+            assert one.reply(70) == ("#RETURN", 1)
+        one.conn.send(("aiomanager-queue:jobs", "put", (["no bytes"], 0), {}, 71))
+        kind, value = one.reply(71)
+        assert (kind, type(value)) == ("#ERROR", ValueError)
+        assert "bytes-like" in str(value)
+        ((delivery_id, _, _),) = one.call("receive", 9, 0)
+        for method, args in (("settle", ([(delivery_id, "ack", 0)],)), ("take", ([delivery_id],))):
+            one.conn.send(("aiomanager-queue:jobs", method, args, {}, 72))
+            assert one.reply(72) == ("#RETURN", [method == "settle"])
 
 
 def test_queues_that_are_not_there(host: QueueServer):
@@ -202,7 +171,7 @@ def test_large_frames(host: QueueServer):
     """They travel beside the pickle, both ways, among small ones."""
     frames = [b"s" * 10, b"l" * BULK_SIZE, b"m" * (BULK_SIZE - 1), b"x" * 3_000_000]
     with client(host) as one:
-        assert one.call("put", [bulky(frame) for frame in frames], None) == 4
+        assert one.call("put", frames, None) == 4
         received = data_of(one.call("receive", 4, None))
         assert [bytes(data) for data in received] == frames
 
@@ -220,12 +189,12 @@ def test_no_message_is_kept_for_a_part_of_it(host: QueueServer):
 
     with client(host) as one:
         frames = [b"l" * BULK_SIZE] * 20
-        one.call("put", [bulky(frame) for frame in frames], None)
+        one.call("put", frames, None)
         deliveries = one.call("receive", 19, None)
         one.call("settle", [(delivery_id, "ack", 0) for delivery_id, _, _ in deliveries])
         del deliveries
         assert kept() < 4 * BULK_SIZE
-        one.call("put", [bulky(b"y" * 1_000_000)], None)
+        one.call("put", [b"y" * 1_000_000], None)
         assert kept() < 1_000_000 + 8 * BULK_SIZE
 
 
@@ -263,70 +232,6 @@ def test_an_item_that_ends_its_consumers_goes_to_the_dead_letters():
         assert host.queues["jobs"].unfinished == 0
 
 
-def test_a_repeated_request_is_not_run_again(host: QueueServer):
-    """It gets the answer that it had, on whatever connection."""
-    with client(host) as one:
-        assert one.call("put", [b"a"], None, channel="put", number=1) == 1
-        assert one.call("put", [b"a"], None, channel="put", number=1) == 1
-    with client(host) as one:
-        assert one.call("put", [b"a"], None, channel="put", number=1) == 1
-        assert one.call("qsize") == 1
-        assert one.call("put", [b"b"], None, channel="put", number=2) == 1
-        assert one.call("put", [b"x"], None, channel="put", number=2, queue="small") == 1
-        assert one.call("put", [b"c"], None, channel="another", number=2) == 1
-        assert one.call("qsize") == 3
-        for _ in range(2):  # and not the answer to the one before
-            assert one.call("put", [b"e", b"f"], None, channel="put", number=3) == 2
-        assert one.call("qsize") == 5
-    with client(host, "another client") as another:
-        assert another.call("put", [b"d"], None, channel="put", number=2) == 1
-        assert another.call("qsize") == 6
-
-
-def test_errors_are_repeated_too(host: QueueServer):
-    """Whatever the answer was."""
-    with client(host) as one:
-        for _ in range(2):
-            kind, value = one.reply(one.send("task_done", 1, channel="c", number=1))
-            assert (kind, type(value)) == ("#ERROR", ValueError)
-            one.call("put", [b"a"], None)
-            one.call("take", [one.call("receive", 1, 0)[0][0]])
-
-
-def test_a_number_that_goes_back_is_refused(host: QueueServer):
-    """Two that use one channel must not get one another's answers."""
-    with client(host) as one:
-        one.call("put", [b"a"], None, channel="put", number=5)
-        kind, value = one.reply(one.send("put", [b"b"], None, channel="put", number=4))
-        assert (kind, type(value)) == ("#ERROR", RuntimeError)
-        assert one.call("qsize") == 1
-
-
-def test_a_put_that_waited_when_its_connection_broke(host: QueueServer):
-    """What went in before is what its repetition is told; nothing goes in twice or later."""
-    with client(host) as one:
-        one.call("put", [b"a"], None, queue="small")
-        waiting = one.send("put", [b"b", b"c", b"d"], None, queue="small", channel="put", number=1)
-        assert one.nothing_yet(waiting)
-    with client(host) as one:
-        again = one.call("put", [b"b", b"c", b"d"], None, queue="small", channel="put", number=1)
-        assert again == 1
-        assert data_of(one.call("receive", 9, 0, queue="small")) == [b"a", b"b"]
-        assert one.call("receive", 9, 0, queue="small") == []
-
-
-def test_a_client_that_connects_again_has_given_up_its_older_connection(host: QueueServer):
-    """Even where the host has not heard of that yet: what was leased there goes back at once."""
-    with client(host) as older:
-        older.call("put", [b"a"], None)
-        older.call("receive", 1, None)
-        with client(host) as newer:
-            ((_, attempt, data),) = newer.call("receive", 1, 0)
-            assert (attempt, data) == (2, b"a")
-        with pytest.raises((EOFError, ConnectionError)):
-            older.call("qsize")
-
-
 def test_a_connection_is_of_one_client(host: QueueServer):
     """A second name changes nothing: who had the first would be remembered for ever."""
     with authenticated(host.address) as conn:
@@ -345,39 +250,6 @@ def test_the_lease_timeout():
         ((_, attempt, data),) = other.call("receive", 1, 5)
         assert (attempt, data) == (2, b"a")
         assert one.call("settle", [(delivery_id, "ack", 0)]) == [False]
-
-
-def test_what_a_client_was_answered_is_forgotten_in_time():
-    """Not while it is connected, however long; some time after it has left."""
-    timers = FakeTimers()
-    clients = Clients(timers)
-    ran: list[int] = []
-
-    def put(number: int) -> None:
-        def run(send: Any) -> None:
-            ran.append(number)
-            send(("#RETURN", None))
-
-        def send(answer: Answer) -> bool:
-            return True
-
-        clients.introduce("one").once("put", number, run, send)
-
-    put(1)
-    timers.advance(ANSWERS_KEPT * 3)
-    put(1)
-    clients.left("one")
-    timers.advance(ANSWERS_KEPT * 0.9)
-    put(1)
-    clients.left("one")
-    timers.advance(ANSWERS_KEPT * 0.9)
-    put(1)
-    assert ran == [1]
-    clients.left("one")
-    timers.advance(ANSWERS_KEPT)
-    assert len(clients) == 0
-    put(1)
-    assert ran == [1, 1]
 
 
 def test_strangers_to_the_protocol_get_an_error(host: QueueServer):

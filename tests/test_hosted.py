@@ -267,7 +267,7 @@ def test_a_taken_item_is_its_receivers(queue: HostedQueue, one: Owner):
     assert one.settle(ids, "nack") == [False]
     assert one.vanish() == 0
     assert (queue.qsize(), queue.unfinished) == (0, 1)
-    queue.task_done()
+    one.done()
     assert queue.unfinished == 0
 
 
@@ -305,19 +305,6 @@ def test_a_leased_item_whose_receiver_is_gone_stays(one: Owner, other: Owner):
     assert again.items == [b"a"]
     assert again.attempts == [1]
     assert one.vanish() == 0
-
-
-def test_a_taken_item_can_be_put_back(queue: HostedQueue, one: Owner):
-    """For a caller who left before it was handed to him: the next to be received."""
-    one.put(b"a", b"b")
-    delivery = one.receive()
-    one.own(delivery.ids)
-    queue.restore(b"a", delivery.attempts[0])
-    again = one.receive(2)
-    assert again.items == [b"a", b"b"]
-    assert again.attempts == [1, 1]
-    one.settle(again.ids)
-    assert queue.unfinished == 0
 
 
 def test_settling_twice_is_refused(one: Owner):

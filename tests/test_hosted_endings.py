@@ -287,3 +287,32 @@ def test_a_reply_may_call_the_queue(queue: HostedQueue):
     queue.receive(1, None, settle_and_receive_again)
     assert answers == [[b"a"], [b"b"], [b"c"]]
     assert join.answer is True
+
+
+class Named(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Named.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_a_lost_owner_costs_what_it_had(timed: HostedQueue, monkeypatch: pytest.MonkeyPatch):
+    """And not what all others have, who may be thousands that go at once."""
+    monkeypatch.setattr(Named, "compared", 0)
+    owners = [Owner(timed, Named(number)) for number in range(500)]
+    for owner in owners:
+        owner.put(b"x")
+        owner.receive()
+    for owner in owners:
+        owner.receive()
+        owner.join()
+    Named.compared = 0
+    for owner in owners[1:]:
+        owner.vanish()
+    assert Named.compared < 10 * len(owners)
+    assert timed.statistics()["leased"] == 2

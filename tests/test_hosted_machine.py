@@ -17,10 +17,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from aiomanager._backlog import Item
 from aiomanager._errors import QueueShutDown
 from aiomanager._hosted import HostedQueue
 from tests.hosted_calls import Call, FakeTimers
-from tests.hosted_model import SHUT, Model, Thing, Wait
+from tests.hosted_model import SHUT, Model, Wait
 
 OWNERS = st.sampled_from(["ann", "bob", "cy"])
 TIMEOUTS = st.sampled_from([None, None, 0, 2, 7])
@@ -29,16 +30,31 @@ TIMEOUTS = st.sampled_from([None, None, 0, 2, 7])
 class HostedQueueMachine(RuleBasedStateMachine):
     """Does the same to the queue and to the model, and keeps its own account of the items."""
 
-    @initialize(maxsize=st.sampled_from([0, 1, 3]), lease_timeout=st.sampled_from([None, 10.0]))
-    def begin(self, maxsize: int, lease_timeout: float | None) -> None:
+    @initialize(
+        maxsize=st.sampled_from([0, 1, 3]),
+        lease_timeout=st.sampled_from([None, 10.0]),
+        max_deliveries=st.sampled_from([2, 100]),
+        max_unsettled=st.sampled_from([2, 100]),
+    )
+    def begin(
+        self, maxsize: int, lease_timeout: float | None, max_deliveries: int, max_unsettled: int
+    ) -> None:
         self.clock = FakeTimers()
-        self.queue = HostedQueue(self.clock, maxsize, lease_timeout=lease_timeout)
-        self.model = Model(maxsize, lease_timeout, self.clock.time())
+        self.buried: list[tuple[bytes, int, int]] = []
+        self.queue = HostedQueue(
+            self.clock,
+            maxsize,
+            lease_timeout=lease_timeout,
+            max_deliveries=max_deliveries,
+            max_unsettled=max_unsettled,
+            bury=lambda item: self.buried.append((bytes(item.data), item.losses, item.rejects)),
+        )
+        self.model = Model(maxsize, lease_timeout, self.clock.time(), max_deliveries, max_unsettled)
         self.numbers = itertools.count(1)
         self.calls: list[tuple[Call, Wait]] = []
         self.seen: dict[int, bytes] = {}  # the data of every delivery, by its id
         self.puts: list[tuple[Call, list[bytes]]] = []
-        self.taken: list[bytes] = []
+        self.taken: dict[bytes, Any] = {}  # what to give it back by
         self.done: list[bytes] = []
 
     # -- rules
@@ -81,10 +97,13 @@ class HostedQueueMachine(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         owner=OWNERS,
-        action=st.sampled_from(["ack", "take", "nack", "return"]),
+        action=st.sampled_from(["ack", "take", "take", "nack", "return", "reject"]),
         delay=st.sampled_from([0, 0, 3]),
+        channel=st.sampled_from([None, "a", "b"]),
     )
-    def settle(self, data: st.DataObject, owner: str, action: Any, delay: float) -> None:
+    def settle(
+        self, data: st.DataObject, owner: str, action: Any, delay: float, channel: str | None
+    ) -> None:
         """Any delivery that ever was, by anybody, so that some are late and some another's."""
         ids = data.draw(st.lists(st.sampled_from(sorted(self.seen)), max_size=3, unique=True))
         # The last deliveries are those that are still out.
@@ -93,43 +112,88 @@ class HostedQueueMachine(RuleBasedStateMachine):
         if self.model.leases and rightful:
             owner = data.draw(st.sampled_from([lease[0] for lease in self.model.leases.values()]))
         settlements, expected = [], []
+        if action == "take" and channel is not None:
+            self.model.read(owner, channel)
         for delivery_id in ids:
             item = self.seen[delivery_id]
             latest = max(i for i, seen in self.seen.items() if seen == item)
             pause = delay + next(self.numbers) / 2**20 if delay else 0.0
             settlements.append((delivery_id, action, pause))
-            expected.append(delivery_id == latest and self.model.settle(owner, item, action, pause))
-            if expected[-1] and action in ("take", "ack"):
-                (self.taken if action == "take" else self.done).append(item)
+            expected.append(
+                delivery_id == latest and self.model.settle(owner, item, action, pause, channel)
+            )
+            if expected[-1] and action == "take":
+                self.taken[item] = delivery_id
+            elif expected[-1] and action == "ack":
+                self.done.append(item)
         if action == "take":
-            answers = self.queue.take(ids, owner=owner)
+            answers = self.queue.take(ids, owner=owner, holder=owner, channel=channel)
         else:
             answers = self.queue.settle(settlements, owner=owner)
         self.model.run()
         assert answers == expected
 
-    @precondition(lambda self: self.taken)
-    @rule(count=st.integers(1, 3))
-    def task_done(self, count: int) -> None:
-        if count > self.model.taken:
+    @precondition(lambda self: self.model.taken)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def task_done(self, data: st.DataObject, count: int) -> None:
+        holder = data.draw(
+            st.sampled_from([None, "ann", *(t[0] for t in self.model.taken.values())])
+        )
+        having = [item for item, taken in self.model.taken.items() if taken[0] == holder]
+        if count > len(having):
             with pytest.raises(ValueError, match="too many times"):
-                self.queue.task_done(count)
+                self.queue.task_done(count, holder=holder)
             return
-        self.queue.task_done(count)
-        self.model.taken -= count
-        self.done += self.taken[:count]
-        del self.taken[:count]
+        if holder is not None:
+            self.model.read(holder)
+            self.queue.read(holder=holder)
+        self.queue.task_done(count, holder=holder)
+        # Which of them they were nobody has said; here, those that were taken first.
+        for item in having[:count]:
+            del self.model.taken[item], self.taken[item]
+            self.done.append(item)
         self.model.run()
 
     @precondition(lambda self: self.taken)
-    @rule()
-    def restore(self) -> None:
-        item = self.taken.pop()
-        self.queue.restore(item, 3)
-        self.model.taken -= 1
-        if not self.model.dropping:
-            self.model.returned.append(Thing((0, next(self.model.numbers)), item, 2))
+    @rule(
+        data=st.data(),
+        rightful=st.integers(0, 3),
+        how=st.sampled_from(["restore", "restore", "reject"]),
+    )
+    def restore(self, data: st.DataObject, rightful: int, how: str) -> None:
+        item = data.draw(st.sampled_from(sorted(self.taken)))
+        holder, thing, _ = self.model.taken[item]
+        handle = self.taken[item]
+        if isinstance(handle, Item):
+            if handle.data == item and holder is None:
+                self.queue.undeliver(handle)
+                assert self.model.untake(None, item, "restore")
+                del self.taken[item]
+        elif holder is not None:
+            holder = holder if rightful else "nobody"
+            expected = self.model.untake(holder, item, how)
+            assert expected == self.queue.restore(
+                handle, item, thing.attempt, holder=holder, rejected=how == "reject"
+            )
+            if expected:
+                del self.taken[item]
         self.model.run()
+
+    @precondition(lambda self: self.taken)
+    @rule(holder=OWNERS, channels=st.sampled_from([(), ("a",), ("b",), ("a", "b")]))
+    def read(self, holder: str, channels: tuple[str, ...]) -> None:
+        self.queue.read(channels or None, holder=holder)
+        self.model.read(holder, *channels)
+
+    @precondition(lambda self: self.taken)
+    @rule(holder=OWNERS, unlikely=st.integers(0, 3))
+    def holder_lost(self, holder: str, unlikely: int) -> None:
+        if unlikely < 2:
+            return
+        unread = [i for i, (h, _, channel) in self.model.taken.items() if h == holder and channel]
+        for item in unread:
+            del self.taken[item]
+        assert self.queue.holder_lost(holder) == self.model.holder_lost(holder)
 
     @precondition(lambda self: self.model.waits)
     @rule(data=st.data(), unlikely=st.booleans())
@@ -180,7 +244,7 @@ class HostedQueueMachine(RuleBasedStateMachine):
                 if wait.lease:
                     self.seen.update((i, item) for i, _, item in call.answer)
                 else:
-                    self.taken += call.items
+                    self.taken.update((item, handle) for handle, _, item in call.answer)
         return answered
 
     def uneven(self, timeout: float | None, wait: Wait) -> float | None:
@@ -211,12 +275,15 @@ class HostedQueueMachine(RuleBasedStateMachine):
         assert queue.empty() == (not model.qsize)
         assert queue.full() == (0 < model.maxsize <= model.qsize)
         assert queue.statistics()["leased"] == len(model.leases)
+        assert self.buried == model.buried
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
         """A call waits only while it cannot be served."""
         now = self.queue.statistics()
-        assert not now["waiting_getters"] or now["qsize"] == now["delayed"]
+        if now["qsize"] > now["delayed"]:
+            waiting = [wait for wait in self.model.waits if wait.kind == "receive"]
+            assert not any(self.model.may(wait) for wait in waiting)
         assert not now["waiting_putters"] or self.queue.full()
         if not self.queue.unfinished:
             assert not any(wait.kind == "join" for wait in self.model.waits)
@@ -238,11 +305,12 @@ class HostedQueueMachine(RuleBasedStateMachine):
             if isinstance(call.answer, int)
             for frame in frames[: call.answer]
         ]
+        out = [*self.taken, *self.done, *(data for data, _, _ in self.buried)]
         if self.model.dropping:
-            assert set(self.taken + self.done) <= set(accepted)
+            assert set(out) <= set(accepted)
             assert not left
         else:
-            assert sorted(left + self.taken + self.done) == sorted(accepted)
+            assert sorted([*left, *out]) == sorted(accepted)
 
 
 @pytest.mark.every_python

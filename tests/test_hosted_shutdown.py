@@ -47,7 +47,7 @@ def other(queue: HostedQueue) -> Owner:
 # -- join and task_done -----------------------------------------------------------------------
 
 
-def test_join_waits_until_every_item_is_done(queue: HostedQueue, one: Owner, clock: FakeTimers):
+def test_join_waits_until_every_item_is_done(one: Owner, clock: FakeTimers):
     """Wherever an item is: ready, leased, delayed or taken."""
     one.put(b"a", b"b")
     call = one.join()
@@ -58,7 +58,7 @@ def test_join_waits_until_every_item_is_done(queue: HostedQueue, one: Owner, clo
     assert call.waits
     one.settle(one.receive().ids, "ack")
     assert call.waits
-    queue.task_done()
+    one.done()
     assert call.answer is True
 
 

@@ -123,6 +123,24 @@ def test_a_peer_that_has_read_a_part(connection: Connection):
     assert connection.undelivered == ["it"]
 
 
+def test_a_peer_whose_end_came_before_the_answer(connection: Connection):
+    """It was asked over TCP, and closed before the host has looked: its system refuses what comes
+    after its end, which is read all the same as an end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(listener.getsockname())
+    theirs, _ = listener.accept()
+    with listener, ours, theirs:
+        ours.setblocking(False)
+        connection.peer._sock, unused = ours, connection.peer._sock
+        connection.reactor.unwatch(unused)
+        connection.reactor.watch(ours, 1, connection.peer._ready)
+        theirs.close()
+        assert connection.send(b"small", "it")
+        connection.until_lost()
+        unused.close()
+    assert connection.undelivered == ["it"]
+
+
 def test_a_peer_that_asks_again_has_read_the_answer(connection: Connection):
     """Whatever happens after that."""
     connection.send(b"first", "first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import selectors
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from aiomanager._reactor import CANCELLED, WARNINGS, WARNINGS_PERIOD, Reactor
+from aiomanager._ready import ENDS_FIRST
 
 pytestmark = pytest.mark.every_python
 
@@ -172,8 +174,11 @@ def test_warnings_that_peers_cause_are_limited(
             reactor.warn("%s was refused", "a peer")
         assert caplog.messages == ["a peer was refused"] * WARNINGS
         now += WARNINGS_PERIOD
-        reactor.warn("again")
-    assert caplog.messages[WARNINGS:] == ["5 more warnings were left out", "again"]
+        reactor.warn("%s was refused", "b")
+    assert caplog.messages[WARNINGS:] == [
+        "5 more warnings were left out: %s was refused",
+        "b was refused",
+    ]
 
 
 def test_what_is_unwatched_in_a_turn_is_not_called_back_in_it(reactor: Reactor):
@@ -195,3 +200,55 @@ def test_what_is_unwatched_in_a_turn_is_not_called_back_in_it(reactor: Reactor):
         reactor.unwatch(receiver)
         receiver.close()
         sender.close()
+
+
+def test_the_ends_of_many_hold_up_nobody():
+    """Where thousands of connections end at once, whoever asks for something meanwhile is served
+    before most of them; and they all get on."""
+    with contextlib.closing(Reactor()) as reactor, contextlib.ExitStack() as stack:
+        served: list[str] = []
+
+        def watch(name: str) -> socket.socket:
+            ours, theirs = socket.socketpair()
+            stack.callback(ours.close)
+            stack.callback(theirs.close)
+
+            def ready(events: int) -> None:
+                reactor.unwatch(ours)
+                served.append(name)
+                if len(served) == len(ends) + 1:
+                    reactor.stop()
+
+            reactor.watch(ours, selectors.EVENT_READ, ready)
+            return theirs
+
+        ends: list[socket.socket] = []
+        ends.extend(watch("end") for _ in range(100))
+        asks = watch("asks")
+        ends.extend(watch("end") for _ in range(100))
+        for end in ends[:150]:
+            end.close()
+        asks.send(b"x")
+        for end in ends[150:]:
+            end.close()
+        reactor.run()
+        assert len(served) == 201
+        if hasattr(select, "epoll"):
+            assert served.index("asks") <= ENDS_FIRST
+
+
+def test_a_failure_says_how_often_it_was_left_out(caplog: pytest.LogCaptureFixture):
+    """With its traceback the first time, in a line then, and a number at last."""
+    now = 1000.0
+    with contextlib.closing(Reactor()) as reactor, caplog.at_level(logging.WARNING):
+        reactor.time = lambda: now  # type: ignore[method-assign]
+        for number in range(WARNINGS + 3):
+            reactor.failed("it failed", ValueError(f"for reason {number}"))
+        reactor.failed("something else failed", ValueError("once"))
+        assert [bool(record.exc_info) for record in caplog.records] == [
+            True, *[False] * (WARNINGS - 1), True,
+        ]  # fmt: skip
+        now += WARNINGS_PERIOD
+        reactor.failed("it failed", ValueError("again"))
+    assert caplog.messages[1] == "it failed: ValueError: for reason 1"
+    assert caplog.messages[WARNINGS + 1] == "3 more warnings were left out: it failed"

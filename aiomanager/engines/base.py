@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import anyio
 
-from .._errors import ConfigurationError
 from .._references import decode_item
 from .._slots import Slot, replica
 
 Data = bytes | bytearray | memoryview
-Action = Literal["ack", "nack", "return"]
+Action = Literal["ack", "nack", "return", "reject"]
 Settlement = tuple[int, Action, float]
 
 
@@ -129,7 +128,8 @@ class QueueEngine(ABC):
         """Settle deliveries; for each, whether it was still this process's to settle.
 
         ack: the item is done. nack: it is handed out again, after the given seconds. return: it
-        was not looked at, and is handed out again as if it had not been before.
+        was not looked at, and is handed out again as if it had not been before. reject: this
+        process cannot unpickle it; the host counts that, where it counts anything.
         """
 
     @abstractmethod
@@ -138,8 +138,9 @@ class QueueEngine(ABC):
         process's to take."""
 
     @abstractmethod
-    def restore(self, received: Received) -> Slot[None]:
-        """Undo a take: nobody was there any more to whom the item could have gone."""
+    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+        """Undo a take: nobody was there any more to whom the item could have gone, or this process
+        cannot unpickle it (`rejected`); whether it was still this process's."""
 
     @property
     def lease_holder(self) -> object:
@@ -157,8 +158,10 @@ class QueueEngine(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    async def task_done(self, count: int) -> int:
-        """Count taken items as done. Returns how many of them there were to count."""
+    async def task_done(self, count: int) -> Sequence[Exception | None]:
+        """Count taken items as done. Returns for each what kept it from being counted, if anything
+        did: ValueError where no more are out, LeaseLostError where the host does not have it as
+        this process's any more."""
 
     @abstractmethod
     async def join(self) -> None:
@@ -197,19 +200,7 @@ def _shares(
     return shares
 
 
-async def count_done(count: int, count_at_once: Callable[[int], Awaitable[object]]) -> int:
-    """Count items as done where the host counts all that it is given or none (ValueError);
-    returns how many there were to count."""
-    counted, step = 0, count
-    while counted < count:
-        try:
-            await count_at_once(step)
-        except ConfigurationError:
-            raise  # a ValueError too
-        except ValueError:
-            if step == 1:
-                break
-            step = 1
-        else:
-            counted += step
-    return counted
+def counted(done: int, count: int) -> list[Exception | None]:
+    """The outcomes of a `task_done` of so many items, of which some were there to count."""
+    too_many = [ValueError("task_done() called too many times") for _ in range(count - done)]
+    return [*[None] * done, *too_many]

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import ConfigurationError
+from .._errors import AioManagerError, ConfigurationError, LeaseLostError
+from .._requests import pack_ids, pack_settlements
 from .._session import Session
 from .._slots import Slot
-from .._wire import BULK_SIZE, MESSAGE_LIMIT, bulky
-from .base import BATCH_BYTES, QueueEngine, Received, Settlement, count_done
+from .._tasks import call_later
+from .._wire import MESSAGE_LIMIT, Buffer
+from .base import BATCH_BYTES, QueueEngine, Received, Settlement, counted
+
+# Seconds after which the host is told that the answer of a take was read, where nothing that is
+# asked of it meanwhile has said so. A process that is killed before that, or while nobody can tell
+# the host, has taken nothing: the item is handed out again.
+TOLD_WITHIN = 0.005
+
+
+class Reads:
+    """The channels of one queue where the answer of a take has come, and the host does not know
+    that it has: until it does, it keeps the items for this process to ask again, and hands them
+    out again where this process does not come back."""
+
+    def __init__(self, session: Session, ident: str) -> None:
+        self._session = session
+        self._ident = ident
+        self._channels: set[str] = set()
+        self._waiting = False
+        session.before_close.append(self.tell)
+
+    def add(self, channel: str) -> None:
+        """The answer of a take has come in a channel."""
+        self._channels.add(channel)
+        if not self._waiting:
+            self._waiting = True
+            call_later(TOLD_WITHIN, self._tell_now)
+
+    def pop(self) -> tuple[str, ...]:
+        """What a request is to say."""
+        if not self._channels:
+            return ()
+        channels = tuple(sorted(self._channels))
+        self._channels.clear()
+        return channels
+
+    def tell(self) -> Slot[Any] | None:
+        """Say so with a request of its own, if there is something to say."""
+        if not self._channels:
+            return None
+        return self._session.ask(self._ident, "read", self.pop())[1]
+
+    def _tell_now(self) -> None:
+        self._waiting = False
+        self.tell()
 
 
 class HostedEngine(QueueEngine):
@@ -41,15 +88,15 @@ class HostedEngine(QueueEngine):
         # answered changes nothing.
         self._putting: int | None = None
         self._receiving: int | None = None
+        # What was taken and is not done, by the run of the host, oldest first.
+        self._taken: deque[list[Any]] = deque()
+        self._reads = Reads(session, ident)
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
     ) -> Slot[tuple[int, Exception | None]]:
         waits = timeout != 0
-        parts: Sequence[Any] = frames
-        if max(map(len, frames)) >= BULK_SIZE:
-            parts = [bulky(frame) for frame in frames]
-        request_id, slot = self._change(channel, "put", parts, timeout, waits=waits)
+        request_id, slot = self._change(channel, "put", timeout, frames=frames, waits=waits)
         if waits:
             self._putting = request_id
         return slot.map(lambda accepted: (accepted, None), _explained)
@@ -59,7 +106,9 @@ class HostedEngine(QueueEngine):
 
     def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
         waits = timeout != 0
-        request_id, slot = self._session.ask(self._ident, "receive", count, timeout, waits=waits)
+        read = self._reads.pop()
+        args = (count, timeout, read) if read else (count, timeout)
+        request_id, slot = self._session.ask(self._ident, "receive", *args, waits=waits)
         if waits:
             self._receiving = request_id
         return slot.map(_received, _explained)
@@ -70,13 +119,26 @@ class HostedEngine(QueueEngine):
     def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
     ) -> Slot[list[bool]]:
-        return self._change(channel, "settle", list(settlements))[1]
+        return self._change(channel, "settle", frames=[pack_settlements(settlements)])[1]
 
     def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
-        return self._change(channel, "take", delivery_ids)[1]
+        _, slot = self._change(channel, "take", frames=[pack_ids(delivery_ids)])
 
-    def restore(self, received: Received) -> Slot[None]:
-        return self._change("restore", "restore", bulky(received.data), received.attempt)[1]
+        def taken(answers: list[bool]) -> list[bool]:
+            self._reads.add(channel)
+            self._count(self._session.host_run, sum(answers))
+            return answers
+
+        return slot.map(taken)
+
+    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+        args = (received.delivery_id, received.attempt, rejected)
+        _, slot = self._change("restore", "restore", *args, frames=[received.data])
+        if self._taken:
+            self._taken[-1][1] -= 1  # what is restored was taken last
+            if not self._taken[-1][1]:
+                self._taken.pop()
+        return slot
 
     @property
     def lease_holder(self) -> object:
@@ -87,14 +149,35 @@ class HostedEngine(QueueEngine):
         return self._session
 
     async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
-        _, slot = self._change("move", "move", delivery_id, target, bulky(frame))
+        _, slot = self._change("move", "move", delivery_id, target, frames=[frame])
         moved: bool = await slot.map(bool, _explained).wait()
         return moved
 
-    async def task_done(self, count: int) -> int:
-        return await count_done(
-            count, lambda done: self._change("task_done", "task_done", done)[1].wait()
-        )
+    async def task_done(self, count: int) -> list[Exception | None]:
+        outcomes: list[Exception | None] = []
+        while self._taken and len(outcomes) < count:
+            run, taken = self._taken[0]
+            asked = min(taken, count - len(outcomes))
+            self._taken[0][1] -= asked
+            if taken == asked:
+                self._taken.popleft()
+            args = (asked, run, self._reads.pop())
+            try:
+                done = await self._change("task_done", "task_done", *args)[1].wait()
+            except Exception:
+                self._count(run, asked, first=True)  # as it was, for whoever tries it again
+                raise
+            lost = [_lost() for _ in range(asked - done)]
+            outcomes += [*[None] * done, *lost]
+        return [*outcomes, *counted(0, count - len(outcomes))]
+
+    def _count(self, run: object, count: int, *, first: bool = False) -> None:
+        """Count items that were taken in a run of the host."""
+        end = 0 if first else -1
+        if self._taken and self._taken[end][0] == run:
+            self._taken[end][1] += count
+        elif count:
+            (self._taken.appendleft if first else self._taken.append)([run, count])
 
     async def join(self) -> None:
         request_id, slot = self._session.ask(self._ident, "join", waits=True)
@@ -115,15 +198,27 @@ class HostedEngine(QueueEngine):
         return counts
 
     async def aclose(self) -> None:
-        """Nothing is held here: what is not settled returns when the session's link closes."""
+        """Tell the host what was read; what is not settled returns when the session's link
+        closes."""
+        told = self._reads.tell()
+        if told is not None:
+            with contextlib.suppress(AioManagerError):
+                await told.wait()
 
     def _change(
-        self, channel: str, method: str, *args: Any, waits: bool = False
+        self,
+        channel: str,
+        method: str,
+        *args: Any,
+        frames: Sequence[Buffer] = (),
+        waits: bool = False,
     ) -> tuple[int, Slot[Any]]:
         """Ask for a change. The host remembers one answer for each channel: that of the call
         before, which is over when the next one comes."""
         numbered = (channel, next(self._numbers))
-        return self._session.ask(self._ident, method, *args, numbered=numbered, waits=waits)
+        return self._session.ask(
+            self._ident, method, *args, frames=frames, numbered=numbered, waits=waits
+        )
 
     async def _look(self, method: str, *args: Any) -> Any:
         _, slot = self._session.ask(self._ident, method, *args)
@@ -132,6 +227,13 @@ class HostedEngine(QueueEngine):
     def _cancel(self, request_id: int | None) -> None:
         if request_id is not None:
             self._session.ask(self._ident, "cancel", request_id)
+
+
+def _lost() -> LeaseLostError:
+    return LeaseLostError(
+        "this item is not this process's any more: its host was started again since it was taken, "
+        "or this process was away for longer than its host remembers it"
+    )
 
 
 def _received(deliveries: list[tuple[int, int, bytes]]) -> list[Received]:

@@ -14,7 +14,7 @@ from .._errors import ConfigurationError, ConnectionLostError
 from .._hosted import HostedQueue
 from .._slots import Slot, filled
 from .._tasks import current_loop, has_ended, spawn
-from .base import QueueEngine, Received, Settlement, count_done
+from .base import QueueEngine, Received, Settlement, counted
 
 
 class LoopTimer:
@@ -114,6 +114,7 @@ class MemoryHost:
     def owner_lost(self, owner: object) -> None:
         for hosted in self._queues.values():
             hosted.owner_lost(owner)
+            hosted.holder_lost(owner)
 
 
 class MemoryClient:
@@ -196,11 +197,18 @@ class MemoryEngine(QueueEngine):
         return filled(self._hosted.settle(settlements, owner=self._client))
 
     def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
-        return filled(self._hosted.take(delivery_ids, owner=self._client))
+        taken = self._hosted.take(delivery_ids, owner=self._client, holder=self._client)
+        return filled(taken)
 
-    def restore(self, received: Received) -> Slot[None]:
-        self._hosted.restore(bytes(received.data), received.attempt)
-        return filled(None)
+    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+        restored = self._hosted.restore(
+            received.delivery_id,
+            bytes(received.data),
+            received.attempt,
+            holder=self._client,
+            rejected=rejected,
+        )
+        return filled(restored)
 
     @property
     def lease_holder(self) -> object:
@@ -214,11 +222,9 @@ class MemoryEngine(QueueEngine):
         hosted = self._client.host.queue(target)
         return self._hosted.move(delivery_id, hosted, frame, owner=self._client)
 
-    async def task_done(self, count: int) -> int:
-        async def count_at_once(done: int) -> None:
-            self._hosted.task_done(done)
-
-        return await count_done(count, count_at_once)
+    async def task_done(self, count: int) -> list[Exception | None]:
+        done = self._hosted.task_done_up_to(count, holder=self._client)
+        return counted(done, count)
 
     async def join(self) -> None:
         slot: Slot[bool] = self._client.slot()

@@ -27,7 +27,7 @@ from .._replies import load_reply
 from .._slots import Slot, begin, filled
 from .._tasks import spawn
 from .._wire import Buffer, dump
-from .base import QueueEngine, Received, Settlement
+from .base import QueueEngine, Received, Settlement, counted
 
 # How long an item that came for somebody who left is kept here before it goes back, in seconds,
 # and how long after that where the queue had no room for it.
@@ -197,10 +197,10 @@ class StockEngine(QueueEngine):
     def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
         return filled([self._out.pop(ident, None) is not None for ident in delivery_ids])
 
-    def restore(self, received: Received) -> Slot[None]:
-        received.attempt -= 1
+    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+        received.attempt -= not rejected
         self._keep(received, 0.0)
-        return filled(None)
+        return filled(True)
 
     def _keep(self, received: Received, delay: float) -> None:
         heapq.heappush(self._kept, (anyio.current_time() + delay, received.delivery_id, received))
@@ -261,7 +261,7 @@ class StockEngine(QueueEngine):
 
     # -- the rest -----------------------------------------------------------------------------
 
-    async def task_done(self, count: int) -> int:
+    async def task_done(self, count: int) -> list[Exception | None]:
         ident, methods = await self._found()
         if "task_done" not in methods:
             raise ConfigurationError("this queue has no task_done(): it is not a joinable one")
@@ -277,7 +277,7 @@ class StockEngine(QueueEngine):
             await self._run(conversation(), None)
         except ValueError:
             pass
-        return done
+        return counted(done, count)
 
     async def _task_done_if_counted(self, count: int) -> None:
         _, methods = await self._found()

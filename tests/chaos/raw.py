@@ -10,6 +10,7 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
+from aiomanager._requests import pack_tuple
 from aiomanager._wire import (
     CLIENT_PREFIX,
     QUEUE_PREFIX,
@@ -97,7 +98,8 @@ class RawClient:
     def ask(self, queue: str, method: str, *args: object, **kwds: object) -> int:
         """Send a request of a client of ours; return its id."""
         request_id = next(self._ids)
-        self.send(dump((QUEUE_PREFIX + queue, method, args, kwds, request_id)))
+        request = (QUEUE_PREFIX + queue, method, args, kwds, request_id)
+        self.send(pack_tuple(request))
         return request_id
 
     def answer(self, request_id: int) -> Any:

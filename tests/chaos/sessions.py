@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from aiomanager._wire import QUEUE_PREFIX, dump, pack
+from aiomanager._requests import pack_tuple
+from aiomanager._wire import QUEUE_PREFIX, Buffer, dump, pack
 from tests.chaos import raw
 from tests.fuzz.requests import harmless
 
@@ -105,7 +106,7 @@ def _noise_after(client: raw.RawClient, rng: random.Random) -> None:
 
 
 def _mutated(client: raw.RawClient, rng: random.Random) -> None:
-    message = bytearray(b"".join(dump(_request(rng))))
+    message = bytearray(b"".join(_message(rng)))
     for _ in range(rng.randrange(1, 4)):
         message[rng.randrange(len(message))] = rng.choice(b"\0\x01\x7f\x80\xff()]}.NK")
     if harmless(bytes(message)):
@@ -113,7 +114,7 @@ def _mutated(client: raw.RawClient, rng: random.Random) -> None:
 
 
 def _cut(client: raw.RawClient, rng: random.Random) -> None:
-    message = b"".join(pack(dump(_request(rng))))
+    message = b"".join(pack(_message(rng)))
     client.sock.sendall(message[: rng.randrange(len(message))])
 
 
@@ -129,7 +130,7 @@ def _odd_shape(client: raw.RawClient, rng: random.Random) -> None:
 
 def _odd_request(client: raw.RawClient, rng: random.Random) -> None:
     for _ in range(rng.randrange(1, 5)):
-        client.send(dump(_request(rng)))
+        client.send(_message(rng))
 
 
 def _odd_function(client: raw.RawClient, rng: random.Random) -> None:
@@ -141,6 +142,14 @@ def _leave_in_mid_wait(client: raw.RawClient, rng: random.Random) -> None:
     client.ask(QUEUE, "put", [b"\x80\x05N."] * rng.randrange(1, 4), None, channel="c", number=1)
     client.ask(QUEUE, "receive", 3, None)
     client.ask(QUEUE, "receive", 3, 60.0)
+
+
+def _message(rng: random.Random) -> list[Buffer]:
+    request = _request(rng)
+    if len(request) == 5 and rng.random() < 0.7:
+        with contextlib.suppress(ValueError, TypeError, AttributeError, struct.error):
+            return pack_tuple(request)
+    return dump(request)
 
 
 def _request(rng: random.Random) -> tuple[Any, ...]:

@@ -11,7 +11,13 @@ import anyio
 import pytest
 
 from aiomanager._hosted import HostedQueue
-from tests import test_host_ending, test_host_own, test_host_peers, test_hosted
+from tests import (
+    test_host_ending,
+    test_host_peers,
+    test_host_returns,
+    test_hosted,
+    test_hosted_takes,
+)
 from tests.chaos.catalogue import FAULTS
 from tests.chaos.defects import DEFECTS, seeded
 from tests.chaos.faults import carry_out
@@ -97,10 +103,23 @@ def a_cancelled_receive() -> None:
     test_hosted.test_a_cancelled_receive_takes_nothing(Owner(HostedQueue(FakeTimers())))
 
 
+def a_take_for_nobody() -> None:
+    """Its item is at its place again."""
+    queue = HostedQueue(FakeTimers())
+    test_hosted_takes.test_what_is_restored_is_at_its_place_again(queue, Owner(queue, "one"))
+
+
+def a_take_that_was_never_read() -> None:
+    """It is undone when its taker is given up."""
+    queue = HostedQueue(FakeTimers())
+    one, other = Owner(queue, "one"), Owner(queue, "other")
+    test_hosted_takes.test_a_take_that_was_never_read_is_undone(queue, one, other)
+
+
 def a_repeated_request() -> None:
     """A request that is sent again gets the answer that it had, in its channel."""
     with serving() as host:
-        test_host_own.test_a_repeated_request_is_not_run_again(host)
+        test_host_returns.test_a_repeated_request_is_not_run_again(host)
 
 
 def a_sentinel() -> None:
@@ -123,6 +142,8 @@ def a_stranger_without_the_key() -> None:
 SEEN_BY_A_TEST: dict[str, Callable[[], object]] = {
     "returned_to_the_tail": an_item_that_was_refused,
     "delayed_nack_forgotten": an_item_that_was_refused_for_a_while,
+    "restored_to_the_head": a_take_for_nobody,
+    "take_of_the_dead_kept": a_take_that_was_never_read,
     "cancel_ignored": a_cancelled_receive,
     "sentinel_handled": a_sentinel,
     "answers_of_all_channels": a_repeated_request,

@@ -4,7 +4,6 @@ how much time passes."""
 from __future__ import annotations
 
 import errno
-import itertools
 import math
 import socket
 import sys
@@ -19,6 +18,7 @@ from aiomanager._settings import HostRegistry, HostSettings
 from aiomanager._wire import Buffer, MessageReader, client_handshake, pack
 from tests.hosted_calls import FakeTimers
 
+RUN = 1  # that of the host, which a fuzzer could not guess
 KEY = b"a key of the tests, long enough"
 
 
@@ -157,7 +157,9 @@ class Host(_server.QueueServer):
             super().__init__(registry, None, KEY)
         self.to_workers = 0
         for queue in self.queues.values():
-            queue._leases._ids = itertools.count()  # so that whoever guesses one may be right
+            queue._leases._first = queue._leases._next = 0  # so that who guesses one may be right
+        for face in self._own._faces.values():
+            face._run = RUN
 
     def _message(self, peer: Peer, message: Buffer) -> None:
         # The standard library's formatting of tracebacks would take nine tenths of the time.

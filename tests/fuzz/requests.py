@@ -1,18 +1,20 @@
 """What a peer with the key can send, out of bytes: requests of every shape, whole and damaged.
 
-Nothing here names a class or a function of any module. What a peer with the key may do by that is
-known, and no fuzzing finds it; nor does it make pickles whose very size is the harm.
+What names a class or a function of a module is loaded by a thread of its connection's own, which
+does not run here: what a peer with the key may do by that is known, and no fuzzing finds it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import struct
 from typing import Any, ClassVar
 
+from aiomanager._requests import pack_request, pack_tuple
 from aiomanager._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, pack
-from tests.fuzz.doubles import Connection, Host
+from tests.fuzz.doubles import RUN, Connection, Host
 from tests.fuzz.source import Source
 
 ITEM = b"\x80\x05N."
@@ -21,7 +23,8 @@ JOBS, SMALL, NOWHERE = (QUEUE_PREFIX + name for name in ("jobs", "small", "nowhe
 IDENTS = (*[JOBS] * 10, *[SMALL] * 5, NOWHERE, "0", "", *[None] * 3)
 METHODS = (
     *["put", "receive"] * 8, *["settle"] * 12, *["take"] * 4, *["cancel", "move"] * 2,
-    "task_done", "join", "shutdown", "statistics", "ping", "get", "get_nowait", "put_nowait",
+    "restore", "read", "hello", "task_done", "join", "shutdown",
+    "statistics", "ping", "get", "get_nowait", "put_nowait",
     "empty", "full", "qsize", "maxsize", "__getattribute__", "#GETVALUE", "nothing", "", "_put",
 )  # fmt: skip
 FUNCTIONS = (
@@ -43,22 +46,22 @@ def carry_out(connection: Connection, host: Host, source: Source) -> None:
     if own:
         connection.feed(_framed(dump((None, "accept_connection", (CLIENT_PREFIX + "f",), {}))))
         # Three items, of which two are out, so that there is something to go wrong with.
-        connection.feed(_framed(dump((JOBS, "put", ([ITEM] * 3, None), {}, 1))))
-        connection.feed(_framed(dump((JOBS, "receive", (2, None), {}, 2))))
+        connection.feed(_framed(pack_request(1, JOBS, "put", (None,), [ITEM] * 3)))
+        connection.feed(_framed(pack_request(2, JOBS, "receive", (2, None))))
     for _ in range(MOST):
         if not source or connection.peer.closed:
             break
         match source.number(10):
             case 0 | 1 | 2 | 3:
-                connection.feed(_framed(dump(request(source, own))))
+                connection.feed(_framed(message(source, own)))
             case 4:
-                _send_if_harmless(connection, damaged(b"".join(dump(request(source, own))), source))
+                connection.feed(_framed([damaged(b"".join(message(source, own)), source)]))
             case 5:
                 connection.feed(_framed([bulk(source)]))
             case 6:
-                _send_if_harmless(connection, source.take(source.number(64)))
+                connection.feed(_framed([source.take(source.number(64))]))
             case 7:
-                for piece in source.pieces(_framed(dump(request(source, own)))):
+                for piece in source.pieces(_framed(message(source, own))):
                     connection.feed(piece)
             case 8:
                 host.reactor.turn(source.choice((0.1, 1.0, 6.0)))
@@ -66,6 +69,15 @@ def carry_out(connection: Connection, host: Host, source: Source) -> None:
                 connection.take(source.number(2) == 1)
     if source.number(4) == 1:
         connection.feed(source.take(20))  # the length of something that never comes
+
+
+def message(source: Source, own: bool) -> list[Buffer]:
+    """A request as our clients send it, or as a pickle."""
+    asked = request(source, own)
+    if len(asked) == 5 and source.number(4):
+        with contextlib.suppress(ValueError, TypeError, AttributeError, struct.error):
+            return pack_tuple(asked)
+    return dump(asked)
 
 
 def request(source: Source, own: bool) -> tuple[Any, ...]:
@@ -77,7 +89,7 @@ def request(source: Source, own: bool) -> tuple[Any, ...]:
     args = arguments(method, source)
     kwds: dict[str, Any] = {}
     if own and source.number(2):
-        kwds = {"channel": source.choice(("c", "d", 1, None)), "number": source.number(4)}
+        kwds = {"channel": source.choice(("c", "d", "", 1)), "number": source.number(4)}
     elif source.number(16) == 15:
         kwds = {source.choice(("x", "channel", "owner", "item", "block")): source.choice(VALUES)}
     if own and source.number(16) != 15:
@@ -105,12 +117,25 @@ def arguments(method: str, source: Source) -> tuple[Any, ...]:
             return (source.number(256),)
         case "shutdown":
             return (source.number(2) == 1,)
-        case "task_done":
-            return (source.number(3),)
         case "get" | "put_nowait":
             return (True, timeout) if method == "get" else (None,)
         case "create" | "accept_connection":
             return (source.choice(("jobs", CLIENT_PREFIX, CLIENT_PREFIX + "f", "x", "nothing")),)
+        case _:
+            return arguments_of_what_was_taken(method, source)
+
+
+def arguments_of_what_was_taken(method: str, source: Source) -> tuple[Any, ...]:
+    """Those of what comes after a take."""
+    match method:
+        case "restore":
+            return source.number(8), 1, ITEM, source.number(2) == 1
+        case "read":
+            return (["c", "d"][: source.number(3)],)
+        case "hello":
+            return source.choice((None, 1)), source.choice((0, 5.0, -1, 1e9))
+        case "task_done":
+            return (source.number(3), RUN, ["c"])
         case _:
             return ()
 
@@ -163,11 +188,6 @@ def harmless(message: bytes) -> bool:
     except Exception:
         return True
     return True
-
-
-def _send_if_harmless(connection: Connection, message: bytes) -> None:
-    if harmless(message):
-        connection.feed(_framed([message]))
 
 
 def _framed(parts: list[Buffer]) -> bytes:

@@ -91,8 +91,10 @@ def test_a_wrapped_queue_in_two_loops_at_once(host):
     queue = aiomanager.wrap(stock_queue(host.path))
     with OtherLoop() as one, OtherLoop() as other:
         waits = [loop.start(queue.get) for loop in (one, other)]
+
         async def put() -> None:
             await queue.put_many(["a", "b"])
+
         anyio.run(put)
         assert sorted(wait.result(10) for wait in waits) == ["a", "b"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiomanager._backlog import Backlog, Item
+from aiomanager._backlog import NO_NUMBER, Backlog, Item
 from aiomanager._clients import Client
 from aiomanager._hosted import HostedQueue
 from aiomanager._leases import Leases
 from aiomanager._peers import Peer
+from aiomanager._takes import Takes
 from tests.chaos.defects.table import Defect, Patch, enter, nothing
 
 DEFECTS: dict[str, Defect] = {}
@@ -38,6 +39,8 @@ def lease_by_message() -> Sequence[Patch]:
         owned = leases._owned.setdefault(owner, {})
         for ident, item in zip(grant(leases, owner, items), items, strict=True):
             owned[item.number] = owned.pop(ident)
+            if leases._owners.pop(ident, None) is not None:
+                leases._owners[item.number] = owner
         return [item.number for item in items]
 
     def end_by_message(leases: Leases, owner: Any, number: int) -> Item | None:
@@ -69,11 +72,14 @@ def taken_and_there() -> Sequence[Patch]:
     """What somebody has taken stays in the queue."""
     take = HostedQueue.take
 
-    def take_and_keep(queue: HostedQueue, idents: Sequence[int], *, owner: Any) -> list[bool]:
+    def take_and_keep(
+        queue: HostedQueue, idents: Sequence[int], *, owner: Any, **whose: Any
+    ) -> list[bool]:
         leased = queue._leases._owned.get(owner, {})
         kept = [leased[ident] for ident in idents if ident in leased]
-        taken = take(queue, idents, owner=owner)
-        queue._return([Item(item.data, item.number) for item in kept])
+        copies = [Item(item.data, item.number) for item in kept]
+        taken = take(queue, idents, owner=owner, **whose)
+        queue._return(copies)
         return taken
 
     return [(HostedQueue, "take", take_and_keep)]
@@ -100,6 +106,26 @@ def returned_to_the_tail() -> Sequence[Patch]:
             backlog._returned = returned
 
     return [(Backlog, "take", take_new_first)]
+
+
+@defect
+def restored_to_the_head() -> Sequence[Patch]:
+    """What was taken for nobody goes before all that was put, and not to its place."""
+    restore = Takes.restore
+
+    def without_number(*args: Any) -> Item | None:
+        item = restore(*args)
+        if item is not None:
+            item.number = NO_NUMBER
+        return item
+
+    return [(Takes, "restore", without_number)]
+
+
+@defect
+def take_of_the_dead_kept() -> Sequence[Patch]:
+    """What somebody has taken without knowing it, and is dead, stays taken."""
+    return [(HostedQueue, "holder_lost", lambda queue, holder: 0)]
 
 
 # -- waiting ----------------------------------------------------------------------------------
@@ -132,9 +158,13 @@ def dead_putter_kept() -> Sequence[Patch]:
     owner_lost = HostedQueue.owner_lost
 
     def owner_lost_but_its_puts(queue: HostedQueue, owner: Any) -> int:
-        putters, queue._putters = queue._putters, type(queue._putters)()
+        room = queue._room
+        putting = [parked for parked in room.putters if parked.owner == owner]
+        for parked in putting:
+            del room._owned[owner][parked]
         returned = owner_lost(queue, owner)
-        queue._putters = putters
+        for parked in putting:
+            room._owned.setdefault(owner, {})[parked] = None
         return returned
 
     return [(HostedQueue, "owner_lost", owner_lost_but_its_puts)]
@@ -172,7 +202,7 @@ def maxsize_ignored() -> Sequence[Patch]:
 @defect
 def join_forgets_leases() -> Sequence[Patch]:
     """Nobody waits for what is being worked on."""
-    unfinished = property(lambda queue: len(queue._backlog) + queue._taken)
+    unfinished = property(lambda queue: len(queue._backlog) + queue._takes.total)
     return [(HostedQueue, "unfinished", unfinished)]
 
 
@@ -180,12 +210,13 @@ def join_forgets_leases() -> Sequence[Patch]:
 def task_done_for_others() -> Sequence[Patch]:
     """One who says twice that an item is done has done somebody else's."""
 
-    def task_done(queue: HostedQueue, count: int = 1) -> None:
-        queue._taken -= count
-        queue._done += count
-        queue._move()
+    def done(takes: Takes, holder: Any, count: int) -> None:
+        takes.total -= count
 
-    return [(HostedQueue, "task_done", task_done)]
+    def count_all(takes: Takes, holder: Any) -> int:
+        return takes.total
+
+    return [(Takes, "done", done), (Takes, "count", count_all)]
 
 
 # -- messages ---------------------------------------------------------------------------------
@@ -221,7 +252,9 @@ def byte_changed() -> Sequence[Patch]:
 def no_deduplication() -> Sequence[Patch]:
     """What is sent again is run again."""
 
-    def always(client: Client, channel: Any, number: int, run: Any, send: Any) -> None:
+    def always(
+        client: Client, channel: Any, number: int, run: Any, send: Any, *, again: bool
+    ) -> None:
         run(send)
 
     return [(Client, "once", always)]
@@ -232,7 +265,9 @@ def answer_before_last() -> Sequence[Patch]:
     """What is sent again gets the answer to the request before it."""
     once = Client.once
 
-    def once_late(client: Client, channel: Any, number: int, run: Any, send: Any) -> None:
+    def once_late(
+        client: Client, channel: Any, number: int, run: Any, send: Any, *, again: bool
+    ) -> None:
         last, _ = client._answers.get(channel, (0, None))
         before = client.__dict__.setdefault("before", {})
         if number == last and channel in before:
@@ -240,7 +275,7 @@ def answer_before_last() -> Sequence[Patch]:
             return
         if channel in client._answers:
             before[channel] = client._answers[channel][1]
-        once(client, channel, number, run, send)
+        once(client, channel, number, run, send, again=again)
 
     return [(Client, "once", once_late)]
 
@@ -250,7 +285,9 @@ def answers_of_all_channels() -> Sequence[Patch]:
     """A client's channels share the place of their last answer."""
     once = Client.once
 
-    def once_for_all(client: Client, channel: Any, number: int, run: Any, send: Any) -> None:
-        once(client, "all", number, run, send)
+    def once_for_all(
+        client: Client, channel: Any, number: int, run: Any, send: Any, *, again: bool
+    ) -> None:
+        once(client, "all", number, run, send, again=again)
 
     return [(Client, "once", once_for_all)]
