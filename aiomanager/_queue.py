@@ -274,7 +274,7 @@ class AsyncQueue(Generic[T]):
         await self._engine.aclose()
 
     def _encode(self, item: object) -> bytes:
-        frame = encode(item)
+        frame = encode(item, self._engine.pickle_protocol)
         limit = self._engine.frame_limit
         if limit is not None and len(frame) > limit:
             raise EncodeError(

@@ -268,7 +268,7 @@ class QueueServer(managers.Server):
             if method in PUTS:
                 args, kwds = with_frame(args, kwds, encode_plain)
             face.call(peer, method, args, kwds)
-        elif ident is not None or not self._answered(peer, method, args):
+        elif ident is not None or not (peer.too_old(message) or self._answered(peer, method, args)):
             self._to_worker(peer, message)
 
     def _own_request(self, peer: Peer, client: Client, request: tuple[Any, ...]) -> None:

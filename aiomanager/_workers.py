@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from ._frames import STOCK_PROTOCOL
 from ._wire import Buffer
 
 Request = tuple[Any, str, tuple[Any, ...], dict[str, Any]]
@@ -74,7 +75,7 @@ class Worker:
 
     def send(self, reply: object) -> None:
         """Pass a reply on; for `serve_client`, which sends an error where this cannot pickle."""
-        self._send(bytes(ForkingPickler.dumps(reply)))
+        self._send(bytes(ForkingPickler.dumps(reply, STOCK_PROTOCOL)))
 
     def close(self) -> None:
         """For `serve_client`, which closes what it cannot send to."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import anyio
 
 from .._errors import ConfigurationError
+from .._frames import PROTOCOL
 from .._references import decode_item
 from .._slots import Slot
 
@@ -68,6 +69,9 @@ class QueueEngine(ABC):
 
     frame_limit: int | None = None
     """Bytes of the largest frame that the host takes, where it says so."""
+
+    pickle_protocol = PROTOCOL
+    """How items for it are pickled."""
 
     messages_are_cheap = False
     """Whether two messages of some items cost less than to wait for one with all of them."""
