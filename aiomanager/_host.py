@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
-from ._addresses import parse
+from ._addresses import AddressLike, parse
 from ._ending import EarlyStop, stop_with_parent, stopped_by_signals
 from ._errors import AioManagerError, ConfigurationError
 from ._faces import STOCK_METHODS
@@ -99,8 +99,9 @@ class QueueManager(managers.BaseManager):
     Other objects can be registered beside the queues with `register`.
 
     Args:
-        address: a `(host, port)` pair, the path of a unix socket, `tcp://host:port` (port 0: any
-            that is free), `unix:///path`, or None for a private socket.
+        address: a `(host, port)` pair, the path of a unix socket, `tcp://host:port` or `host:port`
+            (port 0: any that is free), `unix:///path`, `unix://%00name` for an abstract name of
+            Linux, or None for a private socket.
         authkey: bytes or str; left out, `$AIOMANAGER_AUTHKEY`, else this process's own key.
         queues: the name of each queue and its maxsize, 0 for unbounded.
         lease_timeout: seconds after which an item that a live client of ours has received and not
@@ -142,7 +143,7 @@ class QueueManager(managers.BaseManager):
 
     def __init__(
         self,
-        address: Address | os.PathLike[str] | None = None,
+        address: AddressLike | None = None,
         authkey: bytes | str | None = None,
         *,
         queues: Mapping[str, int] | None = None,
@@ -287,11 +288,9 @@ class QueueManager(managers.BaseManager):
             server.serve_forever()
 
 
-def _without_scheme(address: Address | os.PathLike[str] | None) -> Any:
+def _without_scheme(address: AddressLike | None) -> Any:
     """What `BaseManager` takes."""
-    if isinstance(address, os.PathLike):
-        return os.fspath(address)
-    if not isinstance(address, str) or "://" not in address:
+    if not isinstance(address, (str, bytes, os.PathLike)):
         return address
     where = parse(address, listening=True)
     if where.kind == "memory":

@@ -126,7 +126,7 @@ def unreachable(address: Address, error: BaseException) -> ConnectionLostError |
     if address.kind == "unix":
         try:
             mode = Path(address.value).stat().st_mode
-        except OSError:
+        except (OSError, ValueError):  # the latter for an abstract name
             pass
         else:
             if not stat.S_ISSOCK(mode):
