@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
@@ -179,13 +180,26 @@ class QueueManager(managers.BaseManager):
             ctx=multiprocessing.get_context(ctx) if isinstance(ctx, str) else ctx,
             shutdown_timeout=shutdown_timeout,
         )
-        types = dict(self._registry)
-        for name in settings.queues:
+        self._settings = settings
+        self._register()
+
+    def _register(self) -> None:
+        """Take what is registered on the class by now, on this manager: another manager of the
+        class may host other queues."""
+        types = dict(type(self)._registry)
+        for name in self._settings.queues:
             if name in types:
                 raise ConfigurationError(f"{name!r} is registered already as something else")
             types[name] = (None, STOCK_METHODS, None, QueueProxy)
-        # On this manager, not on the class: another manager of the class may host other queues.
-        self._registry = HostRegistry(types, settings)
+        self._registry = HostRegistry(types, self._settings)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Callable[[], QueueProxy]:
+            """A queue's name is a method that returns its proxy, as one that is registered."""
+            if name in getattr(self.__dict__.get("_settings"), "queues", ()):
+                return partial(self.get_queue, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def get_server(self) -> QueueServer:
         """Return the server object, which listens already and serves in `serve_forever`.
@@ -196,6 +210,7 @@ class QueueManager(managers.BaseManager):
         if self._state.value != self._state.INITIAL:
             raise multiprocessing.ProcessError("this manager is started, connected or shut down")
         _warn_if_exposed(self._address)
+        self._register()
         server = QueueServer(self._registry, self._address, self._authkey)
         self._address = server.address
         return server
@@ -210,6 +225,7 @@ class QueueManager(managers.BaseManager):
             ConfigurationError: the address cannot be listened on.
         """
         _warn_if_exposed(self._address)
+        self._register()
         super().start(initializer, initargs)
         if isinstance(self._address, AioManagerError):
             error, self._address = self._address, None

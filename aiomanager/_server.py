@@ -11,13 +11,13 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from multiprocessing import current_process, managers
+from multiprocessing import managers
 from traceback import format_exc
 from typing import Any
 
 from ._backlog import Item
 from ._clients import Client, Clients
-from ._ending import stopped_by_signals
+from ._ending import server_of_this_process, stopped_by_signals
 from ._faces import PUTS, STOCK_METHODS, Answer, OwnFace, Send, StockFace, with_frame
 from ._frames import encode
 from ._hosted import HostedQueue
@@ -115,16 +115,13 @@ class QueueServer(managers.Server):
     def serve_forever(self) -> None:
         """Serve until `stop`, or SIGINT or SIGTERM where this is the main thread; then let calls
         under way finish, close everything and return."""
-        this_process: Any = current_process()
-        this_process._manager_server = self  # by it a proxy knows that its object is here
         logger.info("serving on %s", describe(self._listener.address))
         self._listener.sock.setblocking(False)
         self.reactor.watch(self._listener.sock, selectors.EVENT_READ, self._accept)
         try:
-            with stopped_by_signals(self.stop):
+            with stopped_by_signals(self.stop), server_of_this_process(self):
                 self.reactor.run()
         finally:
-            this_process._manager_server = None
             self.close()
 
     def stop(self) -> None:
