@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 from ._errors import ConfigurationError
 
-AddressLike = str | os.PathLike[str] | tuple[str, int]
+AddressLike = str | bytes | os.PathLike[str] | tuple[str, int]
 """An address as users write it."""
 
 _FORMS = (
     "a (host, port) pair, a socket path, tcp://host:port, unix:///path, memory:// or memory://name"
 )
+
+_HOST_AND_PORT = re.compile(r"(?P<host>[^:]*|\[[^\[\]]*\]):(?P<port>[0-9]+)")
+_SEPARATOR = re.compile(r"[/\\]")
+# What a URL must not have as it is: `parse` reads `%25` as a percent sign, and no message and no
+# command line can hold the NUL with which an abstract name begins, or bytes that are no text.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f%\udc80-\udcff]")
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class Address:
 
     Attributes:
         kind: how to get there.
-        value: what `BaseManager` takes (a pair or a path); the name for `memory`.
+        value: what `BaseManager` takes (a pair, a path, or an abstract name behind a NUL); the name
+            for `memory`.
     """
 
     kind: Literal["tcp", "unix", "pipe", "memory"]
@@ -38,12 +47,15 @@ class Address:
 
 
 def quoted(path: str) -> str:
-    """A path as a URL has it: `parse` reads %25 as a percent sign."""
-    return path.replace("%", "%25")
+    """A path as a URL has it, from which `parse` reads it; an abstract name begins with `%00`."""
+    return _UNPRINTABLE.sub(lambda match: f"%{ord(match[0]) & 0xFF:02X}", path)
 
 
 def parse(address: AddressLike, *, listening: bool = False) -> Address:
     """Read an address in any of its forms. To listen on, port 0 is good: any free one.
+
+    Text without a slash that looks like a host and a port is that, whatever files there are: a
+    socket of that name is `./localhost:50000`, or a `Path`, which is always a path.
 
     Raises:
         ConfigurationError: it is none of them.
@@ -55,17 +67,22 @@ def parse(address: AddressLike, *, listening: bool = False) -> Address:
         return _tcp(given[0], given[1], given, listening)
     if not isinstance(given, (str, bytes, os.PathLike)) or not given:
         raise _unknown(given)
+    if isinstance(given, os.PathLike):
+        return _parse_path(os.fsdecode(given), given)
     return _parse_text(os.fsdecode(given), listening)
 
 
+def is_abstract(path: str) -> bool:
+    """Whether it is a name that is in no file system, on Linux."""
+    return path.startswith("\0")
+
+
 def _parse_text(address: str, listening: bool) -> Address:
-    if address.startswith("\\\\"):
-        return Address("pipe", address)
-    if "://" not in address:
-        return _unix(address, address)
+    if address.startswith("\0") or "://" not in address:
+        return _parse_plain(address, listening)
     scheme, _, rest = address.partition("://")
     if scheme == "unix":
-        return _unix(unquote(rest), address)
+        return _unix(unquote(rest, errors="surrogateescape"), address)
     if scheme == "memory":
         return Address("memory", unquote(rest))
     if scheme == "tcp":
@@ -88,11 +105,44 @@ def _parse_text(address: str, listening: bool) -> Address:
     raise _unknown(address)
 
 
+def _parse_path(path: str, address: object) -> Address:
+    return Address("pipe", path) if path.startswith("\\\\") else _unix(path, address)
+
+
+def _parse_plain(text: str, listening: bool) -> Address:
+    """Text without a scheme."""
+    if text.startswith("\0") or _SEPARATOR.search(text):
+        return _parse_path(text, text)
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is not None:
+        return _tcp(match["host"].strip("[]"), int(match["port"]), text, listening)
+    if ":" in text:
+        raise ConfigurationError(
+            f"{text!r} is no address: after the colon comes the number of a port, and a host that "
+            f"has colons of its own stands in brackets (for a socket of that name: ./{text})"
+        )
+    if _is_host(text):
+        raise ConfigurationError(f"{text!r} has no port: write {text}:50000, with its number")
+    return _unix(text, text)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return text == "localhost" or bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False
+
+
 def _unix(path: str, address: object) -> Address:
     # The system would take a path to end at a NUL, and find another socket. Abstract names, which
     # begin with one, may have more of them.
     if not path or ("\0" in path and path[0] != "\0"):
         raise _unknown(address)
+    if "\0" in path:
+        if not is_abstract(path):
+            raise ConfigurationError(f"{address!r} is no address: no path has a NUL in it")
+        if sys.platform != "linux":
+            raise ConfigurationError(f"{address!r}: abstract names are there on Linux alone")
     if sys.platform == "win32":
         raise ConfigurationError(f"{address!r}: Python has no unix sockets on Windows; use tcp://")
     return Address("unix", path)

@@ -27,8 +27,9 @@ def connect(
     """A manager at an address, to be used in `async with`.
 
     Args:
-        address: a `(host, port)` pair, a socket path, `tcp://host:port`, `unix:///path`, or
-            `memory://`, which hosts its queues in this process.
+        address: a `(host, port)` pair, a socket path, `tcp://host:port` or `host:port`,
+            `unix:///path`, `unix://%00name` for an abstract name of Linux, or `memory://`, which
+            hosts its queues in this process.
         authkey: bytes or str; left out, `$AIOMANAGER_AUTHKEY`, else the current process's.
         wait: seconds to wait for a host that is still starting.
         connect_timeout: seconds for each connection as a whole: to look up the name, to connect to

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from ._reactor import Reactor
 
@@ -34,6 +35,20 @@ def stopped_by_signals(stop: Callable[[], object]) -> Generator[None]:
         for number, handler in previous.items():
             if handler is not None:  # None: it was not Python that had set it
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def server_of_this_process(server: object) -> Generator[None]:
+    """Be the server by which a proxy knows that its object is in this process, while in the block.
+    There is one at a time; the one that was there before, on another thread, comes back."""
+    process: Any = multiprocessing.current_process()
+    other = getattr(process, "_manager_server", None)
+    process._manager_server = server
+    try:
+        yield
+    finally:
+        if process._manager_server is server:
+            process._manager_server = other
 
 
 class EarlyStop:

@@ -39,6 +39,7 @@ class Asker(Hashable, Protocol):
     """The connection that a request of a stock client came over, and its owner at the queue."""
 
     queues: set[HostedQueue]  # where something of it may be left
+    protocol: int  # the newest of pickle that the client reads
 
     def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
         """Send a reply; False where nobody is there."""
@@ -55,10 +56,14 @@ class Holder(Hashable, Protocol):
     queues: set[HostedQueue]  # where something may be its own
 
 
-def _shutdown_for(fallback: type[Exception], message: str) -> list[Buffer]:
+# By its name in there, as Python 3.6 has no `_queue`, where `Empty` says that it is from.
+_MODULE = Expression(importlib.import_module, "queue")
+_EMPTY_CLASS = Expression(getattr, _MODULE, "Empty")
+
+
+def _shutdown_for(fallback: object, message: str) -> list[Buffer]:
     """`queue.ShutDown` where the peer's Python has it (3.13), else what its callers know."""
-    module = Expression(importlib.import_module, "queue")
-    error = Expression(getattr, module, "ShutDown", fallback)
+    error = Expression(getattr, _MODULE, "ShutDown", fallback)
     return dump(("#ERROR", Expression(error, message)))
 
 
@@ -72,7 +77,7 @@ def plain_arguments(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
 
 
 _NONE = dump(("#RETURN", None))
-_EMPTY = dump(("#ERROR", queue.Empty()))
+_EMPTY = dump(("#ERROR", Expression(_EMPTY_CLASS)))
 _FULL = dump(("#ERROR", queue.Full()))
 
 
@@ -131,7 +136,7 @@ class StockFace:
     def _get(self, asker: Asker, block: bool = True, timeout: Any = None) -> None:
         def reply(answer: Any) -> bool:
             if isinstance(answer, QueueShutDown):
-                return asker.send(_shutdown_for(queue.Empty, str(answer)))
+                return asker.send(_shutdown_for(_EMPTY_CLASS, str(answer)))
             if not answer:
                 return asker.send(_EMPTY)
             # What is sent into a connection that is gone is lost to everybody: look first, also
@@ -139,7 +144,9 @@ class StockFace:
             if asker.is_gone():
                 return False
             item, _, data = answer[0]
-            return asker.send(returned_item(data), lambda: self._hosted.undeliver(item))
+            return asker.send(
+                returned_item(data, asker.protocol), lambda: self._hosted.undeliver(item)
+            )
 
         self._hosted.receive(1, _seconds(block, timeout), reply, owner=asker, lease=False)
 

@@ -8,19 +8,36 @@ the object itself.
 from __future__ import annotations
 
 import pickle
+import pickletools
 import struct
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from ._errors import DecodeError, EncodeError
 
 # Protocol 5 is the newest that every supported Python reads.
 PROTOCOL = 5
+# What programs of the standard library read and write: each Python from 3.4 on reads 4, which is
+# also what Python 3.8 to 3.13 choose by themselves.
+STOCK_PROTOCOL = 4
+
+# Protocol 5 is protocol 4 with three more opcodes. A pickle that has none of them is one of
+# protocol 4 but for its second byte.
+_BYTEARRAY8 = b"\x96"
+_ONLY_IN_5 = (_BYTEARRAY8, b"\x97", b"\x98")
+_FIVE, _FOUR = pickle.PROTO + b"\x05", pickle.PROTO + b"\x04"
+# How many opcodes of an item `without_protocol_5` looks at, which takes 20 ms. More are only in
+# items of many parts, which then stay as they are.
+_OPCODES = 20_000
 
 # Bytes from this size on are put into their pickle by hand: the pickler would make room for half as
 # much again, in memory that is new to the process and takes longer to have than to fill.
 LARGE_BYTES = 64 * 1024
-_BYTES = pickle.PROTO + bytes([PROTOCOL]) + pickle.BINBYTES8
+_BYTES = pickle.PROTO + bytes([STOCK_PROTOCOL]) + pickle.BINBYTES8
+
+
+Data = bytes | bytearray | memoryview
 
 
 class Frame:
@@ -48,17 +65,90 @@ class Expression:
         return self._call
 
 
-def encode(item: object) -> bytes:
-    """Pickle an item; raises `EncodeError` where that cannot be done."""
+# Of what both pickle, only this is pickled by the standard library's way in order to be of use in
+# another process; other things of that kind, such as sockets, pickle refuses.
+_HANDLES = b"Connection"
+_SCALARS = frozenset((bytes, str, int, float, bool, type(None)))
+_REDUCERS: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
+_own_reducers = 0  # how many there were when somebody looked for a user's
+
+
+def encode(item: object, protocol: int = PROTOCOL) -> bytes:
+    """Pickle an item as the standard library does, which can pass on connections and sockets;
+    raises `EncodeError` where that cannot be done."""
     if type(item) is bytes and len(item) >= LARGE_BYTES:
         return b"".join((_BYTES, struct.pack("<Q", len(item)), item, pickle.STOP))
     try:
-        return pickle.dumps(item, PROTOCOL)
+        # `ForkingPickler` takes five times as long for a small item, as it is made of Python. So
+        # it is asked only where its result can be another.
+        if type(item) in _SCALARS or len(_REDUCERS) == _own_reducers or not _users_reduce():
+            data = pickle.dumps(item, protocol)
+            # Without that opcode there is no class in it.
+            if data.find(pickle.STACK_GLOBAL) < 0 or data.find(_HANDLES) < 0:
+                return data
+    except Exception:  # noqa: S110 - it may know how to
+        pass
+    try:
+        return bytes(ForkingPickler.dumps(item, protocol))
     except Exception as exc:
         raise EncodeError(
             f"this {type(item).__name__} cannot be pickled, so it cannot travel to another "
             f"process: {exc}. Put plain data or an instance of a module-level class instead."
         ) from exc
+
+
+def _users_reduce() -> bool:
+    """Whether a user, or a library of his, has told `ForkingPickler` how to pickle something."""
+    global _own_reducers  # noqa: PLW0603
+    if not all(map(_is_of_the_standard_library, _REDUCERS)):
+        return True
+    _own_reducers = len(_REDUCERS)
+    return False
+
+
+def _is_of_the_standard_library(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in {
+        "array",
+        "builtins",
+        "functools",
+        "multiprocessing",
+        "socket",
+    }
+
+
+def without_protocol_5(data: Data) -> Data:
+    """The same item for a Python before 3.8, which reads protocol 4 and no more. Nothing is
+    unpickled for it. What cannot be had in that protocol, or only at great length, is returned as
+    it is."""
+    if data[:2] != _FIVE:
+        return data
+    data = bytes(data)
+    if all(data.find(opcode) < 0 for opcode in _ONLY_IN_5):
+        return _FOUR + data[2:]
+    parts = [_FOUR]
+    start = 2
+    try:
+        for count, (opcode, value, position) in enumerate(pickletools.genops(data)):
+            if count == _OPCODES:
+                return data
+            assert position is not None
+            parts.append(data[start:position])
+            start = position
+            if opcode.name == "BYTEARRAY8":
+                assert isinstance(value, bytearray)
+                parts.append(_BYTEARRAY + struct.pack("<Q", len(value)) + value + _MADE)
+                start += 1 + 8 + len(value)
+            elif opcode.name in ("PROTO", "FRAME"):  # a frame's length would be another now
+                start += 2 if opcode.name == "PROTO" else 9
+            elif opcode.name in ("NEXT_BUFFER", "READONLY_BUFFER"):
+                return data
+    except ValueError:
+        return data  # it is no pickle, so whoever gets it shall see that
+    return b"".join((*parts, data[start:]))
+
+
+_BYTEARRAY = pickle.GLOBAL + b"builtins\nbytearray\n" + pickle.BINBYTES8
+_MADE = pickle.TUPLE1 + pickle.REDUCE
 
 
 def decode(

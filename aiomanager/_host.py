@@ -7,10 +7,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
-from ._addresses import parse
+from ._addresses import AddressLike, parse
 from ._ending import EarlyStop, stop_with_parent, stopped_by_signals
 from ._errors import AioManagerError, ConfigurationError
 from ._faces import STOCK_METHODS
@@ -99,8 +100,9 @@ class QueueManager(managers.BaseManager):
     Other objects can be registered beside the queues with `register`.
 
     Args:
-        address: a `(host, port)` pair, the path of a unix socket, `tcp://host:port` (port 0: any
-            that is free), `unix:///path`, or None for a private socket.
+        address: a `(host, port)` pair, the path of a unix socket, `tcp://host:port` or `host:port`
+            (port 0: any that is free), `unix:///path`, `unix://%00name` for an abstract name of
+            Linux, or None for a private socket.
         authkey: bytes or str; left out, `$AIOMANAGER_AUTHKEY`, else this process's own key.
         queues: the name of each queue and its maxsize, 0 for unbounded.
         lease_timeout: seconds after which an item that a live client of ours has received and not
@@ -145,7 +147,7 @@ class QueueManager(managers.BaseManager):
 
     def __init__(
         self,
-        address: Address | os.PathLike[str] | None = None,
+        address: AddressLike | None = None,
         authkey: bytes | str | None = None,
         *,
         queues: Mapping[str, int] | None = None,
@@ -185,13 +187,26 @@ class QueueManager(managers.BaseManager):
             ctx=multiprocessing.get_context(ctx) if isinstance(ctx, str) else ctx,
             shutdown_timeout=shutdown_timeout,
         )
-        types = dict(self._registry)
-        for name in settings.queues:
+        self._settings = settings
+        self._register()
+
+    def _register(self) -> None:
+        """Take what is registered on the class by now, on this manager: another manager of the
+        class may host other queues."""
+        types = dict(type(self)._registry)
+        for name in self._settings.queues:
             if name in types:
                 raise ConfigurationError(f"{name!r} is registered already as something else")
             types[name] = (None, STOCK_METHODS, None, QueueProxy)
-        # On this manager, not on the class: another manager of the class may host other queues.
-        self._registry = HostRegistry(types, settings)
+        self._registry = HostRegistry(types, self._settings)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Callable[[], QueueProxy]:
+            """A queue's name is a method that returns its proxy, as one that is registered."""
+            if name in getattr(self.__dict__.get("_settings"), "queues", ()):
+                return partial(self.get_queue, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def get_server(self) -> QueueServer:
         """Return the server object, which listens already and serves in `serve_forever`.
@@ -202,6 +217,7 @@ class QueueManager(managers.BaseManager):
         if self._state.value != self._state.INITIAL:
             raise multiprocessing.ProcessError("this manager is started, connected or shut down")
         _warn_if_exposed(self._address)
+        self._register()
         server = QueueServer(self._registry, self._address, self._authkey)
         self._address = server.address
         return server
@@ -216,6 +232,7 @@ class QueueManager(managers.BaseManager):
             ConfigurationError: the address cannot be listened on.
         """
         _warn_if_exposed(self._address)
+        self._register()
         super().start(initializer, initargs)
         if isinstance(self._address, AioManagerError):
             error, self._address = self._address, None
@@ -294,11 +311,9 @@ class QueueManager(managers.BaseManager):
             server.serve_forever()
 
 
-def _without_scheme(address: Address | os.PathLike[str] | None) -> Any:
+def _without_scheme(address: AddressLike | None) -> Any:
     """What `BaseManager` takes."""
-    if isinstance(address, os.PathLike):
-        return os.fspath(address)
-    if not isinstance(address, str) or "://" not in address:
+    if not isinstance(address, (str, bytes, os.PathLike)):
         return address
     where = parse(address, listening=True)
     if where.kind == "memory":

@@ -14,6 +14,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from ._addresses import is_abstract, quoted
 from ._errors import ConfigurationError
 
 Address = tuple[str, int] | str
@@ -52,7 +53,7 @@ class Listener:
         if isinstance(address, str):
             self.sock = _listen_unix(address)
             self.address: Address = address
-            if not _is_abstract(address):
+            if not is_abstract(address):
                 self._file = (Path(address), Path(address).stat())
         else:
             self.sock = _listen_tcp(*_pair(address))
@@ -73,7 +74,7 @@ class Listener:
 def describe(address: Address) -> str:
     """The address as a URL, for messages and command lines."""
     if isinstance(address, str):
-        return f"unix://{address.replace('%', '%25')}"
+        return f"unix://{quoted(address)}"
     host, port = address[:2]
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
@@ -154,16 +155,12 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         ) from exc
 
 
-def _is_abstract(path: str) -> bool:
-    return path.startswith("\0")  # a name that is in no file system, on Linux
-
-
 def _listen_unix(path: str) -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigurationError(
             f"{path!r} is not an address that a host can listen on here; use a (host, port) pair"
         )
-    if _is_abstract(path):
+    if is_abstract(path):
         return _bind_unix(path)
     # Another host must not see this socket before it listens, nor find the same stale one.
     with _alone_in(Path(path).parent):

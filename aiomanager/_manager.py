@@ -373,7 +373,12 @@ class AsyncManager:
     async def _hosted_queues(self) -> Sequence[str] | None:
         try:
             names, self._message_limit = await self._pool.function_once("queues")
-        except RemoteError:
+        except RemoteError as exc:
+            if "unsupported pickle protocol" in str(exc):
+                raise ConfigurationError(
+                    f"the host at {self.address} runs on Python 2, which does not read what is "
+                    "written here; run it on Python 3.6 or later"
+                ) from exc
             return None  # a stock server has no such function
         return names  # type: ignore[no-any-return]
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ._errors import AuthenticationError
+from ._frames import PROTOCOL, STOCK_PROTOCOL
 from ._hosted import HostedQueue
 from ._reactor import Reactor
+from ._splice import TOO_OLD, read_by_sender_of
 from ._wire import (
     HANDSHAKE_LIMIT,
     TURN_SIZE,
@@ -77,6 +79,7 @@ class Peer:
     ) -> None:
         self.closed = False
         self.queues: set[HostedQueue] = set()  # where something of it may be left
+        self.protocol = PROTOCOL  # the newest of pickle that it reads, as far as is known
         self._reactor = reactor
         self._sock = sock
         self._message_limit = message_limit
@@ -150,6 +153,12 @@ class Peer:
         if undelivered is not None:
             self._expect_read(self._sends)
         return True
+
+    def too_old(self, message: Buffer) -> bool:
+        """Note by a request to the host itself, with which each connection begins, what the peer
+        reads; refuse one that reads nothing of what is written here."""
+        self.protocol = read_by_sender_of(message)
+        return self.protocol < STOCK_PROTOCOL and self.send([TOO_OLD])
 
     def is_gone(self) -> bool:
         """Whether the peer has ended, also where nobody has read its end yet."""

@@ -303,7 +303,7 @@ class AsyncQueue(Generic[T]):
 
 
 def _encode(item: object, engine: QueueEngine) -> bytes:
-    frame = encode(item)
+    frame = encode(item, engine.pickle_protocol)
     limit = engine.frame_limit
     if limit is not None and len(frame) > limit:
         raise EncodeError(

@@ -27,7 +27,7 @@ from ._errors import (
     EncodeError,
     RemoteError,
 )
-from ._frames import PROTOCOL, decode
+from ._frames import STOCK_PROTOCOL, decode
 from ._links import Conversation, LinkPool, call_function
 from ._replies import ReplyUnpickler, load_reply
 from ._tasks import EachLoop, spawn
@@ -262,7 +262,8 @@ class Reference:
         """A request, pickled; raises `EncodeError`."""
         try:
             # As the standard library does it, which knows how to send more than pickle does.
-            return [bytes(ForkingPickler.dumps((self.ident, method, args, kwds), PROTOCOL))]
+            request = (self.ident, method, args, kwds)
+            return [bytes(ForkingPickler.dumps(request, STOCK_PROTOCOL))]
         except Exception as exc:
             raise EncodeError(
                 f"the arguments of {method!r} cannot be pickled, so they cannot travel to another "

@@ -11,12 +11,12 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from multiprocessing import current_process, managers
+from multiprocessing import managers
 from traceback import format_exc
 from typing import Any
 
 from ._backlog import Item
-from ._ending import stopped_by_signals
+from ._ending import server_of_this_process, stopped_by_signals
 from ._faces import (
     PUTS,
     STOCK_METHODS,
@@ -129,16 +129,13 @@ class QueueServer(managers.Server):
     def serve_forever(self) -> None:
         """Serve until `stop`, or SIGINT or SIGTERM where this is the main thread; then let calls
         under way finish, close everything and return."""
-        this_process: Any = current_process()
-        this_process._manager_server = self  # by it a proxy knows that its object is here
         logger.info("serving on %s", describe(self._listener.address))
         self._listener.sock.setblocking(False)
         self.reactor.watch(self._listener.sock, selectors.EVENT_READ, self._accept)
         try:
-            with stopped_by_signals(self.stop):
+            with stopped_by_signals(self.stop), server_of_this_process(self):
                 self.reactor.run()
         finally:
-            this_process._manager_server = None
             self.close()
 
     def stop(self) -> None:
@@ -279,7 +276,7 @@ class QueueServer(managers.Server):
             if method in PUTS:
                 args, kwds = with_frame(args, kwds, encode_plain)
             face.call(peer, method, args, kwds)
-        elif ident is not None or not self._answered(peer, method, args):
+        elif ident is not None or not (peer.too_old(message) or self._answered(peer, method, args)):
             self._to_worker(peer, message)
 
     def _unknown(self, name: str) -> str:

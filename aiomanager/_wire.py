@@ -27,7 +27,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from ._errors import AuthenticationError, ConnectionLostError
-from ._frames import PROTOCOL
+from ._frames import PROTOCOL, STOCK_PROTOCOL
 
 Buffer = bytes | bytearray | memoryview
 
@@ -243,8 +243,11 @@ class _Memory(mmap.mmap):
 
 
 def dump(message: object) -> list[Buffer]:
-    """Pickle a request or a reply into the parts of a message; `pickle.PickleBuffer`s in it
-    travel beside the pickle."""
+    """Pickle a request or a reply into the parts of a message, in the protocol of the standard
+    library; `pickle.PickleBuffer`s in it, which are for our own side alone, travel beside the
+    pickle."""
+    with contextlib.suppress(pickle.PicklingError):  # there are such buffers
+        return [pickle.dumps(message, STOCK_PROTOCOL)]
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(message, PROTOCOL, buffer_callback=buffers.append)
     if not buffers:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from ._frames import STOCK_PROTOCOL
 from ._plain import NAME_LIMIT, check_memo
 from ._wire import Buffer
 
@@ -92,7 +93,7 @@ class Worker:
 
     def send(self, reply: object) -> None:
         """Pass a reply on; for `serve_client`, which sends an error where this cannot pickle."""
-        self._send(bytes(ForkingPickler.dumps(reply)))
+        self._send(bytes(ForkingPickler.dumps(reply, STOCK_PROTOCOL)))
 
     def close(self) -> None:
         """For `serve_client`, which closes what it cannot send to."""

@@ -1,4 +1,4 @@
-"""The supported Pythons that this machine has.
+"""The supported Pythons that this machine has, and older ones, which its peers may have.
 
 As a program it prints a line for each supported version: the version, and the path or a dash.
 """
@@ -9,19 +9,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+# Those for which the standard library's pickles are others than today.
+OLDER = ("3.6", "3.7", "3.8")
 
 
-def installed() -> dict[str, str]:
-    """The path of a working interpreter for each supported version that there is.
+def installed(versions: Sequence[str] = SUPPORTED) -> dict[str, str]:
+    """The path of a working interpreter for each of the versions that there is.
 
     This process's own comes first, then what is on the PATH, then what pyenv has installed.
     """
     found: dict[str, str] = {}
-    for version in SUPPORTED:
+    for version in versions:
         for path in _candidates(version):
             if _version(path) == version:
                 found[version] = path

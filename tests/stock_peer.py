@@ -1,13 +1,11 @@
 """A program that knows nothing but `BaseManager`, as anybody writes one.
 
-Any supported Python runs it, without anything installed:
+Any Python from 3.6 on runs it, without anything installed:
 
     python stock_peer.py PROGRAM ADDRESS [QUEUE_KIND]
 
 The address is a path; the key is in `$AIOMANAGER_AUTHKEY`.
 """
-
-from __future__ import annotations
 
 import multiprocessing
 import os

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 import aiomanager
-from aiomanager import ConfigurationError, ConnectionLostError
+from aiomanager import ConfigurationError
 from tests.conftest import HAS_UVLOOP
 from tests.waiting import wait_until_sync
 
@@ -217,24 +217,6 @@ async def test_bad_arguments(match):
     with pytest.raises(ConfigurationError, match=match):
         arguments = {"queues": {"jobs": 0}, **BAD_ARGUMENTS[match]}
         async with aiomanager.host(**arguments):
-            pass
-
-
-@pytest.mark.anyio
-async def test_a_host_that_does_not_start(monkeypatch, capfd):
-    """An interpreter that fails is reported with its exit code."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ConnectionLostError, match="did not start; it ended with code 1"):
-        async with aiomanager.host({"jobs": 0}):
-            pass
-
-
-@pytest.mark.anyio
-async def test_an_interpreter_that_is_not_there(monkeypatch):
-    """The same, where there is nothing to run."""
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(ConnectionLostError, match="/nowhere/python"):
-        async with aiomanager.host({"jobs": 0}):
             pass
 
 

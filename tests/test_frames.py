@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import pickle
+import pickletools
+import socket
 from collections import OrderedDict
+from multiprocessing.reduction import ForkingPickler
+from multiprocessing.resource_sharer import stop as stop_sharing
 from typing import Any
 
 import pytest
 
+from aiomanager import _frames
 from aiomanager._errors import EncodeError
-from aiomanager._frames import LARGE_BYTES, decode, encode
+from aiomanager._frames import LARGE_BYTES, decode, encode, without_protocol_5
 from aiomanager._replies import load_reply
 from aiomanager._splice import returned_item
 from aiomanager._wire import BULK_SIZE, Buffer
@@ -63,6 +69,55 @@ def test_replies_of_every_pickle_protocol(protocol: int):
     """Some are read line by line."""
     value = {"many": list(range(BULK_SIZE)), "class": OrderedDict(a=1)}
     assert load_reply(memoryview(pickle.dumps(("#RETURN", value), protocol))) == value
+
+
+@pytest.mark.parametrize(
+    "item", [*ITEMS, ["\x96", bytearray(b"\x96\x97"), (bytearray(),)]], ids=name
+)
+def test_an_item_without_what_is_new_in_protocol_5(item: Any):
+    """It comes out the same from a pickle of which each opcode is one of protocol 4."""
+    data = without_protocol_5(encode(item))
+    assert {opcode.proto for opcode, _, _ in pickletools.genops(bytes(data))} <= set(range(5))
+    assert b"\x80\x05" not in bytes(data[:2])
+    for back in (pickle.loads(data), pickle._Unpickler(io.BytesIO(data)).load()):
+        assert back == item
+        assert type(back) is type(item)
+
+
+def test_what_cannot_be_had_without_protocol_5_is_left_alone():
+    """What is none, what has too many parts to look at on the way, and garbage."""
+    many = [*range(30_000), bytearray(3)]
+    for data in (pickle.dumps(1, 4), pickle.dumps(many, 5), b"\x80\x05\x96", b"\x80\x05\x96\xff"):
+        assert without_protocol_5(data) == data
+
+
+def test_a_connection_in_an_item_arrives_as_one():
+    """As the standard library has it; the number of a descriptor would be another there."""
+    here, there = multiprocessing.Pipe()
+    left, right = socket.socketpair()
+    with here, there, left, right:
+        number, sent, plug = decode(encode((1, there, right)))
+        assert number == 1
+        with sent, plug:
+            assert {sent.fileno(), plug.fileno()}.isdisjoint({there.fileno(), right.fileno()})
+            sent.send("an answer")
+            assert here.recv() == "an answer"
+            plug.send(b"another")
+            assert left.recv(10) == b"another"
+    stop_sharing()
+
+
+class Exotic:
+    """A class that a library tells `multiprocessing` how to pickle."""
+
+
+def test_what_a_library_has_told_multiprocessing(monkeypatch: pytest.MonkeyPatch):
+    """Holds for items as well, from the moment on that it is told."""
+    assert isinstance(decode(encode([Exotic()]))[0], Exotic)
+    reducers = {**ForkingPickler._extra_reducers, Exotic: lambda _: (str, ("told",))}  # type: ignore[attr-defined]
+    monkeypatch.setattr(_frames, "_REDUCERS", reducers)
+    monkeypatch.setattr(ForkingPickler, "_extra_reducers", reducers)
+    assert decode(encode([Exotic()])) == ["told"]
 
 
 def test_what_cannot_be_pickled():

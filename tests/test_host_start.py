@@ -253,7 +253,7 @@ def test_a_port_that_is_taken():
     """The error says what to do."""
     refusal = pytest.raises(ConfigurationError, match=r"in use.*choose another port \(0: any\)")
     with serving(("127.0.0.1", 0)) as host, refusal:
-        QueueManager(host.address, KEY).get_server()  # type: ignore[arg-type]
+        QueueManager(host.address, KEY).get_server()
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
@@ -373,7 +373,7 @@ def test_get_queue_of_an_unknown_name():
 def test_a_client_that_connects_is_a_manager_too():
     """`connect` and `get_queue` on the class of the host."""
     with QueueManager(authkey=KEY, queues={"jobs": 0}) as manager:
-        client = QueueManager(manager.address, KEY, queues={"jobs": 0})  # type: ignore[arg-type]
+        client = QueueManager(manager.address, KEY, queues={"jobs": 0})
         client.connect()
         client.get_queue("jobs").put(1)
         assert manager.get_queue("jobs").get() == 1

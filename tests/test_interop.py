@@ -1,5 +1,5 @@
-"""Contract: programs of any supported Python that know nothing but `BaseManager` work against our
-host, and our clients against theirs.
+"""Contract: programs of any Python from 3.6 on that know nothing but `BaseManager` work against
+our host, and our clients against theirs.
 
 This Python is ours, each Python that is installed is theirs; `.ci/run` runs these tests on each.
 """
@@ -25,7 +25,8 @@ from tests.programs import Program
 
 pytestmark = [pytest.mark.interop, pytest.mark.anyio]
 
-_INSTALLED = pythons.installed()
+_PYTHONS = (*pythons.OLDER, *pythons.SUPPORTED)
+_INSTALLED = pythons.installed(_PYTHONS)
 
 HAS_SHUTDOWN = (3, 13)
 
@@ -44,7 +45,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=pythons.SUPPORTED)
+@pytest.fixture(params=_PYTHONS)
 def python(request: pytest.FixtureRequest) -> str:
     """The version of another program's Python."""
     if request.param not in _INSTALLED:
@@ -173,6 +174,81 @@ async def test_shutdown_of_a_stock_host_s_queue(python: str, lane: Any, socket_p
                 await jobs.get()
             with pytest.raises(QueueShutDown):
                 await jobs.put("more")
+
+
+async def test_items_between_old_and_new_clients_at_our_host(socket_path: str):
+    """What one of ours puts, in the newest form, one of an old Python gets, and the other way;
+    where that form says what an old one cannot, it is said in another way."""
+    old = [python for python in pythons.OLDER if python in _INSTALLED]
+    if not old:
+        pytest.skip("no older Python is installed")
+    items: list[Any] = [
+        bytearray(b"x" * 10),
+        {"a": bytearray(b"y" * 100_000), "b": ["\x96", b"\x96\x97\x98", bytearray()]},
+        "z" * 100_000,
+        b"\x96" * 70_000,
+    ]
+    async with aiomanager.host(
+        {"jobs": 0, "results": 0}, address=socket_path, authkey=KEY
+    ) as manager:
+        jobs: Any = manager.queue("jobs")
+        results: Any = manager.queue("results")
+        for python in old:
+            with stock(python, "client", socket_path) as client:
+                await jobs.put_many([*items, None])
+                for item in items:
+                    assert await results.get(timeout=20) == (type(item).__name__, item)
+                client.wait_for("^joined$")
+
+
+_PYTHON_2 = """
+import sys
+from multiprocessing.managers import BaseManager
+class Manager(BaseManager): pass
+Manager.register("jobs", callable=dict)
+manager = Manager(sys.argv[2], sys.argv[3])
+if sys.argv[1] == "host":
+    server = manager.get_server()
+    print("listening")
+    sys.stdout.flush()
+    server.serve_forever()
+try:
+    manager.connect()
+except Exception as exc:
+    print(" ".join(str(exc).split()))
+"""
+
+
+@pytest.fixture
+def python_2(tmp_path: Path) -> Any:
+    """Runs a program of Python 2."""
+    path = pythons.installed(["2.7"]).get("2.7")
+    if path is None:
+        pytest.skip("Python 2.7 is not installed")
+    script = tmp_path / "peer.py"
+    script.write_text(_PYTHON_2)
+
+    def run(*arguments: str) -> Program:
+        return Program(script, *arguments, KEY.decode(), cwd=tmp_path, python=path)
+
+    return run
+
+
+async def test_a_client_of_python_2_is_told(python_2: Any, socket_path: str):
+    """It hears why it cannot have anything, in a form that it reads."""
+    async with aiomanager.host({"jobs": 0}, address=socket_path, authkey=KEY):
+        with python_2("client", socket_path) as client:
+            client.wait_for("a host of aiomanager needs clients with Python 3.4 or later")
+
+
+async def test_a_host_of_python_2_is_named(python_2: Any, socket_path: str):
+    """At once, and not as a failure of the first call."""
+    with python_2("host", socket_path) as host:
+        host.wait_for("^listening$")
+        with pytest.raises(ConfigurationError, match="runs on Python 2"):
+            async with aiomanager.connect(socket_path, KEY):
+                pass
+    Path(socket_path).unlink()
 
 
 def _version(python: str) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def test_whatever_pickler_a_request_comes_from(item: Any, protocol: int):
     """The item is cut out as it should be, or not at all."""
     message = pickle.dumps((IDENT, "put", (item,), {}), protocol)
     cut = cut_out(message)
-    assert (cut is not None) == (protocol in (4, 5)) or len(message) < 20
+    assert (cut is not None) == (protocol in (3, 4, 5)) or len(message) < 20
     if cut is not None:
         assert loads(cut[1]) == item
 
@@ -85,6 +85,35 @@ def test_other_calls_go_the_long_way(args: Any, kwds: Any, method: str, own: boo
         assert loads(cut[1]) == args[0]
     else:
         assert cut is None
+
+
+@given(DATA)
+@example(["x" * n for n in range(300)])
+@example([[n] for n in range(248, 252)] + [[n] for n in range(300)])
+@example([IDENT, "put", b"y" * 100_000])
+def test_the_item_of_a_put_of_an_old_python(item: Any):
+    """Up to Python 3.7 they were pickled in another way."""
+    for count in range(4):
+        several = [item, *([n] for n in range(count))]
+        cut = cut_out(pickle.dumps((IDENT, "put", (several,), {}), 3))
+        assert cut is not None
+        assert cut[0] == IDENT
+        assert loads(cut[1]) == several
+        assert loads(b"".join(returned_item(cut[1], 4))) == ("#RETURN", several)
+    for other in ((item, True), ()):
+        assert cut_out(pickle.dumps((IDENT, "put", other, {}), 3)) is None
+    assert cut_out(pickle.dumps((IDENT, "put", (), {"item": item}), 3)) is None
+    assert cut_out(pickle.dumps((IDENT, "pus", (item,), {}), 3)) is None
+    assert cut_out(pickle.dumps(("another", "put", (item,), {}), 3)) is None
+
+
+@pytest.mark.parametrize("count", [*range(245, 257), 70_000])
+def test_the_item_of_an_old_put_with_many_parts(count: int):
+    """Their numbers have one byte at first, and four later."""
+    item = [[n] for n in range(count)]
+    cut = cut_out(pickle.dumps((IDENT, "put", (item,), {}), 3))
+    assert cut is not None
+    assert loads(cut[1]) == item
 
 
 LARGE = [
@@ -149,9 +178,11 @@ def test_messages_of_our_own_clients_are_left_alone():
 @given(st.binary(max_size=80))
 def test_garbage_is_left_alone(garbage: bytes):
     """With the right ends too."""
-    end = request(1)[-8:]
-    for message in (garbage, garbage + end, request(1)[:11] + garbage + end):
-        cut_out(message)
+    old = pickle.dumps((IDENT, "put", (1,), {}), 3)
+    for put in (request(1), old):
+        end = put[-8:]
+        for message in (garbage, garbage + end, put[:11] + garbage + end, put[:3] + garbage):
+            cut_out(message)
 
 
 _REQUESTS = """
@@ -165,7 +196,9 @@ for put in (item, item * 100, "put", None, 17, "x" * 50_000, item * 3000, b"y" *
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("version,path", pythons.installed().items())
+@pytest.mark.parametrize(
+    "version,path", pythons.installed([*pythons.OLDER, *pythons.SUPPORTED]).items()
+)
 def test_requests_of_every_python(version: str, path: str):
     """Each pickles a put in the form that is understood."""
     run = subprocess.run([path, "-c", _REQUESTS], capture_output=True, check=True, timeout=30)

@@ -44,6 +44,8 @@ def typed(text: str) -> str:
 def of_server(address: ServerAddress) -> str:
     """Where a server listens, as a URL that is good in every folder."""
     if not isinstance(address, tuple):
+        if address.startswith("\0"):  # a name that is in no folder
+            return f"unix://{quote(address)}"
         absolute = str(Path(address).absolute())
         fits = len(os.fsencode(absolute)) <= _PATH_LIMIT
         return f"unix://{quote(absolute if fits else address)}"

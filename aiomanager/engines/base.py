@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import anyio
 
+from .._frames import PROTOCOL
 from .._references import decode_item
 from .._slots import Slot, replica
 
@@ -79,6 +80,9 @@ class QueueEngine(ABC):
     patience: float | None = None
     """Seconds within which a call that waits for nothing ends, with an error where the host has
     not answered; None where there is nothing between this process and the host."""
+
+    pickle_protocol = PROTOCOL
+    """How items for it are pickled."""
 
     messages_are_cheap = False
     """Whether two messages of some items cost less than to wait for one with all of them."""

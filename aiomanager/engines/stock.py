@@ -21,7 +21,7 @@ import anyio
 
 from .._batches import Batcher
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
-from .._frames import Expression, Frame, encode
+from .._frames import STOCK_PROTOCOL, Expression, Frame, encode
 from .._links import Conversation, LinkPool
 from .._replies import load_reply
 from .._slots import Slot, begin, filled
@@ -57,6 +57,8 @@ class StockEngine(QueueEngine):
         wait_slice: seconds that one blocking call may wait at the host. A killed client loses at
             most what arrives within one; shorter ones cost more calls while nothing arrives.
     """
+
+    pickle_protocol = STOCK_PROTOCOL
 
     def __init__(
         self,

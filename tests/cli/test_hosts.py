@@ -60,6 +60,20 @@ def test_served_address_is_good_in_every_folder(tmp_path, scratch):
     Path(folder).rmdir()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract names")
+def test_served_abstract_name_is_one_that_clients_read(alone, socket_path):
+    """It goes through environment variables and JSON, which can hold no NUL."""
+    url = f"unix://%00{socket_path}"
+    with alone.start("serve", url, "--json", "-q", "jobs") as host:
+        described = json.loads(first_line(host))
+        assert described["address"] == url
+        alone.environ["AIOMANAGER_AUTHKEY"] = described["authkey"]
+        alone.environ["AIOMANAGER_ADDRESS"] = url
+        alone.put("jobs", "an item")
+        assert alone.items("jobs") == ["an item"]
+        stop(host, signal.SIGTERM)
+
+
 def test_serve_goes_on_where_nobody_reads_what_it_says(alone, socket_path):
     """A full disk under its log is no reason to end."""
     alone.environ |= {"AIOMANAGER_AUTHKEY": KEY, "AIOMANAGER_ADDRESS": socket_path}
