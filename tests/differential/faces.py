@@ -34,7 +34,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(name)
+            return self._private(name)
         if name in ATTRIBUTES and isinstance(self._wrapped, aiomanager.AsyncProxy):
             return self._ask(getattr(self._wrapped, name))
         if name == "value" and "'Value'" in repr(self._wrapped):
@@ -47,8 +47,17 @@ class Blocking:
             return self._ask(partial(self._wrapped.get, name))
         return partial(self._ask, method) if callable(method) else method
 
+    def _private(self, name: str) -> Any:
+        """A method whose name begins with an underscore: awaitable by `call` alone."""
+        exposed = getattr(getattr(self._wrapped, "_reference", None), "exposed", None)
+        if name.startswith("__") or name not in (exposed or ()):
+            raise AttributeError(name)
+        return partial(self._ask, self._wrapped.call, name)
+
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "value" and "'Value'" in repr(self._wrapped):
+        if name.startswith("_"):
+            vars(self)[name] = value
+        elif name == "value" and "'Value'" in repr(self._wrapped):
             self._ask(partial(self._wrapped.set, value))
         elif is_namespace(self._wrapped):
             self._ask(partial(self._wrapped.set, name, value))
@@ -71,7 +80,10 @@ class Blocking:
             raise StopIteration(*stop.args) from None
 
     def _callmethod(self, name: str, args: Any = (), kwds: Any = None) -> Any:
-        return self._ask(self._wrapped.call, name, *args, **(kwds or {}))
+        try:
+            return self._ask(self._wrapped.call, name, *args, **(kwds or {}))
+        except aiomanager.ConfigurationError as exc:  # not exposed, which we know before the host
+            raise managers.RemoteError(str(exc)) from None
 
     def _getvalue(self) -> Any:
         return self._callmethod("#GETVALUE")

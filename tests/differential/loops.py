@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from multiprocessing import util
@@ -18,9 +19,8 @@ from typing import Any
 
 import anyio
 from anyio.from_thread import BlockingPortal
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-Job = tuple[Callable[[], Awaitable[Any]], "Future[Any]"]
+Work = Callable[[], Awaitable[Any]]
 
 # Seconds for an event loop to end, whose tasks were cancelled.
 END = 5.0
@@ -32,6 +32,41 @@ _lock = threading.Lock()
 _numbers = itertools.count()
 
 
+class Caller:
+    """The task of a thread, which does what the thread asks for, one thing after the other."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[tuple[Work, Future[Any]] | None] = deque()
+        self._wake = anyio.Event()
+
+    def submit(self, job: tuple[Work, Future[Any]] | None) -> None:
+        """In the event loop; None for the end."""
+        self._jobs.append(job)
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            while self._jobs:
+                job = self._jobs.popleft()
+                if job is None:
+                    return
+                await _do(*job)
+
+
+async def _do(work: Work, outcome: Future[Any]) -> None:
+    try:
+        result = await work()
+    except Exception as exc:
+        outcome.set_exception(exc)
+    except BaseException:
+        outcome.set_exception(CancelledError())
+        raise
+    else:
+        outcome.set_result(result)
+
+
 class Loop:
     """An event loop on a thread of its own, where each thread that calls has a task of its own.
 
@@ -39,7 +74,7 @@ class Loop:
     """
 
     def __init__(self, backend: str) -> None:
-        self._tasks: dict[int, MemoryObjectSendStream[Job]] = {}
+        self._callers: dict[int, Caller] = {}
         self._ready: Future[BlockingPortal] = Future()
         self._thread = threading.Thread(
             target=anyio.run,
@@ -53,22 +88,22 @@ class Loop:
         # Where a process ends that has not stopped it, as a child does.
         self._at_exit = util.Finalize(self, self._end, exitpriority=1000)
 
-    def call(self, work: Callable[[], Awaitable[Any]]) -> Any:
+    def call(self, work: Work) -> Any:
         """Run a coroutine function in the task of the calling thread."""
         me = threading.get_ident()
-        if me not in self._tasks:
-            send, receive = anyio.create_memory_object_stream[Job](100)
-            self._tasks[me] = send
-            self._portal.start_task_soon(self._act, receive)
+        caller = self._callers.get(me)
+        if caller is None:
+            caller = self._callers[me] = self._portal.call(Caller)
+            self._portal.start_task_soon(caller.run)
         outcome: Future[Any] = Future()
-        self._portal.start_task_soon(self._tasks[me].send_nowait, (work, outcome))
+        self._portal.start_task_soon(caller.submit, (work, outcome))
         return outcome.result(HANGS)
 
     def forget(self) -> None:
         """End the task of the calling thread, which ends too."""
-        send = self._tasks.pop(threading.get_ident(), None)
-        if send is not None:
-            self._portal.call(send.close)
+        caller = self._callers.pop(threading.get_ident(), None)
+        if caller is not None:
+            self._portal.start_task_soon(caller.submit, None)
 
     def stop(self) -> None:
         """Cancel what is under way, and end the loop."""
@@ -85,21 +120,8 @@ class Loop:
             self._ready.set_result(portal)
             await portal.sleep_until_stopped()
 
-    async def _act(self, jobs: MemoryObjectReceiveStream[Job]) -> None:
-        with jobs:
-            async for work, outcome in jobs:
-                try:
-                    result = await work()
-                except Exception as exc:
-                    outcome.set_exception(exc)
-                except BaseException:
-                    outcome.set_exception(CancelledError())
-                    raise
-                else:
-                    outcome.set_result(result)
 
-
-def call(arrangement: str, work: Callable[[], Awaitable[Any]]) -> Any:
+def call(arrangement: str, work: Work) -> Any:
     """Run a coroutine function in an event loop of this process, and wait for it."""
     backend, _, each = arrangement.partition("-a-")
     if each == "call":
@@ -107,7 +129,7 @@ def call(arrangement: str, work: Callable[[], Awaitable[Any]]) -> Any:
     return _loop(arrangement, backend, each).call(work)
 
 
-async def _limited(work: Callable[[], Awaitable[Any]]) -> Any:
+async def _limited(work: Work) -> Any:
     with anyio.fail_after(HANGS):
         return await work()
 
