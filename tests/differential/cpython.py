@@ -1,19 +1,13 @@
 """CPython's own tests of managers, unchanged, on what `wrap` makes of the managers' objects.
 
-    python -m tests.differential.cpython METHOD [CLASS...]
-
-runs them under a start method, and writes a line of JSON for each test. $DIFFERENTIAL_FACE is the
-face of the objects (see `world`), $DIFFERENTIAL_HOST the kind of host: a child has to make the
-same classes of this module.
+`cpython_runner` runs them. $DIFFERENTIAL_FACE is the face of the objects (see `world`), and
+$DIFFERENTIAL_HOST the kind of host: a child has to make the same classes of this module.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import multiprocessing
 import os
-import sys
 import unittest
 from multiprocessing import process
 from typing import Any, ClassVar
@@ -118,7 +112,7 @@ def _tests() -> dict[str, type[unittest.TestCase]]:
         made: Any = type(short, (base, Mixin, unittest.TestCase), {"__module__": __name__})
         for not_applicable, reason in NOT_APPLICABLE.items():
             kind, _, test = not_applicable.partition(".")
-            if kind == short and FACE.is_ours:
+            if kind == short:
                 setattr(made, test, unittest.skip(reason)(lambda self: None))
         found[short] = made
     return found
@@ -135,52 +129,3 @@ def names() -> dict[str, list[str]]:
         short: [test for test in load(kind) if f"{short}.{test}" not in NOT_APPLICABLE]
         for short, kind in TESTS.items()
     }
-
-
-class Lines(unittest.TestResult):
-    """Writes what came of each test."""
-
-    def _say(self, test: Any, outcome: str, details: str = "") -> None:
-        name = test.id().removeprefix(f"{__name__}.")
-        sys.stdout.write(json.dumps([name, outcome, details]) + "\n")
-        sys.stdout.flush()
-
-    def startTest(self, test: Any) -> None:  # noqa: N802 - unittest's name
-        super().startTest(test)
-        self._say(test, "hung")  # unless there is another line
-
-    def addSuccess(self, test: Any) -> None:  # noqa: N802
-        self._say(test, "passed")
-
-    def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802
-        super().addFailure(test, err)
-        self._say(test, "failed", self.failures[-1][1])
-
-    def addError(self, test: Any, err: Any) -> None:  # noqa: N802
-        super().addError(test, err)
-        self._say(test, "failed", self.errors[-1][1])
-
-    def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
-        self._say(test, "skipped", reason)
-
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
-        super().addSubTest(test, subtest, err)
-        if err is not None:
-            self._say(test, "failed", (self.failures + self.errors)[-1][1])
-
-
-def main(method: str, *classes: str) -> None:
-    """Run the classes, all if none is named."""
-    multiprocessing.set_forkserver_preload([*suite.PRELOAD, __name__])
-    multiprocessing.set_start_method(method, force=True)
-    result = Lines()
-    load = unittest.defaultTestLoader.loadTestsFromTestCase
-    unittest.TestSuite(load(TESTS[short]) for short in classes or TESTS).run(result)
-    loops.stop_all()
-
-
-if __name__ == "__main__":
-    # The classes have to be those of the module by its own name, which children import.
-    from tests.differential import cpython
-
-    cpython.main(*sys.argv[1:])

@@ -1,5 +1,9 @@
 """The two faces that a managed object has here: the standard library's proxy as it is, and a
-blocking face of what `wrap` makes of it. Both have the same names."""
+blocking face of what `wrap` makes of it. Both have the same names.
+
+Where ours raises an error of its own before anything is sent, as is documented, the face raises
+what the standard library does: for what is not exposed, and for what cannot be pickled.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import managers, process
 from typing import Any
+
+import anyio.to_thread
 
 import aiomanager
 from aiomanager import AsyncProxy, AsyncQueue
@@ -45,14 +51,24 @@ class Blocking:
             if not is_namespace(self._wrapped):
                 raise
             return self._ask(partial(self._wrapped.get, name))
-        return partial(self._ask, method) if callable(method) else method
+        return Method(self, name) if callable(method) else method
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """A condition's; the predicate may block."""
+
+        async def ask() -> Any:
+            return await anyio.to_thread.run_sync(predicate)
+
+        return self._ask(self._wrapped.wait_for, ask, timeout)
 
     def _private(self, name: str) -> Any:
         """A method whose name begins with an underscore: awaitable by `call` alone."""
-        exposed = getattr(getattr(self._wrapped, "_reference", None), "exposed", None)
-        if name.startswith("__") or name not in (exposed or ()):
+        if name.startswith("__") or not self._exposes(name):
             raise AttributeError(name)
         return partial(self._ask, self._wrapped.call, name)
+
+    def _exposes(self, name: str) -> bool:
+        return name in (getattr(getattr(self._wrapped, "_reference", None), "exposed", None) or ())
 
     def __setattr__(self, name: str, value: object) -> None:
         if name.startswith("_"):
@@ -78,6 +94,8 @@ class Blocking:
             return blocking(loops.call(self._loop, work), self._loop)
         except StopAsyncIteration as stop:
             raise StopIteration(*stop.args) from None
+        except aiomanager.EncodeError as exc:  # which says what could not be pickled, and why
+            raise exc.__cause__ or exc from None
 
     def _callmethod(self, name: str, args: Any = (), kwds: Any = None) -> Any:
         try:
@@ -104,15 +122,10 @@ class Blocking:
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self._wrapped, AsyncQueue):
             raise TypeError("what is got in a loop over a queue is settled by the loop")
-        iterator = aiter(self._wrapped)
-        return self if iterator is self._wrapped else Iterating(iterator, self._loop)
-
-    def __next__(self) -> Any:
-        return self._ask(self._wrapped.__anext__)
-
-    def next(self, timeout: float | None = None) -> Any:
-        """The next item of a pool's iterator."""
-        return self._callmethod("next", () if timeout is None else (timeout,))
+        if self._exposes("__iter__"):  # which `async for` calls when it begins, and `iter` at once
+            made: Iterator[Any] = self._callmethod("__iter__")
+            return made
+        return Iterating(aiter(self._wrapped), self._loop)
 
     def __iadd__(self, other: Any) -> Any:
         self._callmethod("extend", (other,))
@@ -134,11 +147,35 @@ for _name in ("getitem", "setitem", "delitem", "len", "contains", "add", "mul", 
     setattr(Blocking, f"__{_name}__", _special(f"__{_name}__"))
 
 
-class Iterating(Blocking):
-    """An iteration over a wrapped object."""
+class Method:
+    """A method, which is pickled as the object's is."""
+
+    def __init__(self, owner: Blocking, name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        return self._owner._ask(getattr(self._owner._wrapped, self._name), *args, **kwds)
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._owner, self._name)
+
+
+class Iterating:
+    """An iteration over a wrapped object, or an iterator that the host has."""
+
+    def __init__(self, iterator: Any, loop: str) -> None:
+        self._iterator = iterator
+        self._loop = loop
 
     def __iter__(self) -> Iterator[Any]:
         return self
+
+    def __next__(self) -> Any:
+        try:
+            return blocking(loops.call(self._loop, self._iterator.__anext__), self._loop)
+        except StopAsyncIteration as stop:
+            raise StopIteration(*stop.args) from None
 
 
 def is_namespace(wrapped: Any) -> bool:
@@ -148,6 +185,8 @@ def is_namespace(wrapped: Any) -> bool:
 
 def blocking(value: Any, loop: str) -> Any:
     """What a call brought, with the awaitable objects in it as blocking ones."""
+    if type(value).__name__ == "AsyncIteratorProxy":
+        return Iterating(value, loop)
     if isinstance(value, (AsyncProxy, AsyncQueue)):
         return Blocking(value, loop)
     if type(value) in {list, tuple}:
@@ -157,13 +196,18 @@ def blocking(value: Any, loop: str) -> Any:
     return value
 
 
+def over(proxy: Any, loop: str) -> Any:
+    """The blocking face of a proxy."""
+    return blocking(wrapped_in_a_loop(proxy, loop), loop)
+
+
 def arrive(value: Any, loop: str) -> Any:
     """What a pickle of a blocking face becomes. At a host it is the proxy, as any other."""
     if getattr(process.current_process(), "_manager_server", None) is not None:
         return value
     if isinstance(value, managers.BaseProxy):
-        value = wrapped_in_a_loop(value, loop)
-    return Blocking(value, loop)
+        return over(value, loop)
+    return blocking(value, loop)
 
 
 def wrapped_in_a_loop(proxy: Any, loop: str) -> Any:

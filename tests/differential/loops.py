@@ -53,6 +53,7 @@ class Caller:
                 if job is None:
                     return
                 await _do(*job)
+                del job  # and with it what the call was given
 
 
 async def _do(work: Work, outcome: Future[Any]) -> None:

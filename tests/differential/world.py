@@ -37,9 +37,7 @@ class Face(NamedTuple):
 
     def over(self, proxy: Any) -> Any:
         """A managed object for scenarios, by a proxy of the standard library's."""
-        return faces.Blocking(faces.wrapped_in_a_loop(proxy, self.name), self.name) if (
-            self.is_ours
-        ) else proxy
+        return faces.over(proxy, self.name) if self.is_ours else proxy
 
 
 class World:
