@@ -68,7 +68,7 @@ async def delivered(queue: Any) -> None:
 
 
 async def pending(queue: Any) -> None:
-    """A task waits for an item to the end."""
+    """A task waits to the end for an item, which comes after it."""
     _kept.append(asyncio.ensure_future(queue.get()))
     await asyncio.sleep(0.1)
 
@@ -79,6 +79,8 @@ HOLDS: dict[str, Callable[[Any], Awaitable[None]]] = {
 }
 # Those that put the item themselves.
 PUT = frozenset({"broken_off", "in_the_body", "delivered"})
+# That for which it comes when the program has ended.
+PUT_LATE = frozenset({"pending"})
 ASYNCIO_ONLY = frozenset({"timed_out", "pending", "loop_closed"})
 
 

@@ -91,7 +91,7 @@ def _try(world: World, face: str, by: str, hold: str, way: str) -> None:
             line = program.stdout.readline()
             if line != "left\n":
                 pytest.fail(program.communicate(timeout=PATIENCE)[1])
-            if face == "standard" or hold not in ending.PUT:
+            if hold not in ending.PUT | ending.PUT_LATE:
                 queue.put("item")
                 _until_taken(queue)
             _tell(program, way)
@@ -99,6 +99,8 @@ def _try(world: World, face: str, by: str, hold: str, way: str) -> None:
         finally:
             program.kill()
     ended = time.monotonic()
+    if hold in ending.PUT_LATE:
+        queue.put("item")
     expected = ending.WAYS[way]
     assert expected is None or program.returncode == expected, errors
     assert queue.get(True, while_busy(BACK)) == "item", errors
