@@ -7,6 +7,7 @@ import re
 from tests.chaos.faults import (
     Fault,
     cancels,
+    endings,
     forks,
     hosts,
     joins,
@@ -21,7 +22,8 @@ from tests.chaos.faults import (
 )
 
 _MODULES = (
-    cancels, forks, hosts, joins, kills, limits, pauses, storms, strangers, versions, waits, wires,
+    cancels, endings, forks, hosts, joins, kills, limits, pauses, storms, strangers, versions, waits,
+    wires,
 )  # fmt: skip
 
 

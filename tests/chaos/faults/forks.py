@@ -1,5 +1,5 @@
-"""F23: processes that fork or spawn with a live client, and interpreters that end with gets
-pending."""
+"""F23 and F25: processes that fork or spawn with a live client, beside which children come and go,
+and interpreters that end with gets pending."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ EXITS = ("in the block", "out of the block")
 # show: a machine under load is no fault.
 EXIT_SECONDS = 20.0
 EXITS_AT_ONCE = 5
+# At once, and how many children each has.
+PARENTS = 2
+CHILDREN = 10
 
 
 def forks(stage: Stage, trials: int) -> None:
@@ -36,6 +39,20 @@ def forks(stage: Stage, trials: int) -> None:
         ]
         for program in programs:
             stage.see_end(program, 30)
+
+
+def busy_parents(stage: Stage, trials: int) -> None:
+    """Children of busy parents come, do this or that, and end in every way. Nothing of it reaches
+    a parent: each acknowledged put is there once, in order, and no lease is lost."""
+    for count in stage.rounds(trials, CHILDREN * PARENTS):
+        shares = [count // PARENTS] * (PARENTS - 1) + [count - count // PARENTS * (PARENTS - 1)]
+        programs = [
+            stage.start("parent", f"parent{stage.trials}-{number}", count=share)
+            for number, share in enumerate(shares)
+            if share
+        ]
+        for program in programs:
+            stage.see_end(program, 25)
 
 
 def exits(stage: Stage, trials: int) -> None:
@@ -100,4 +117,14 @@ F23_EXIT = Fault(
     inject=exits,
     rules=Rules(exactly_once=True),
 )
-ALL = (F23, F23_EXIT)
+F25 = Fault(
+    code="F25",
+    title="fork and end of a child beside a busy parent",
+    short=20,
+    long=1000,
+    at_once=40,
+    seconds=150.0,
+    inject=busy_parents,
+    rules=Rules(exactly_once=True),
+)
+ALL = (F23, F23_EXIT, F25)

@@ -14,6 +14,7 @@ from tests.chaos.programs import (
     hosts,
     naive,
     owners,
+    parents,
     producers,
     stock,
 )
@@ -29,6 +30,7 @@ PROGRAMS: dict[str, Callable[[Log, dict[str, Any]], int | None]] = {
     "crowd": crowds.crowd,
     "stock crowd": crowds.stock_crowd,
     "forker": forks.forker,
+    "parent": parents.parent,
     "joiner": consumers.joiner,
     "stock canceller": naive.canceller,
     "stock interrupted": naive.interrupted,
