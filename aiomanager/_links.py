@@ -220,9 +220,9 @@ async def open_patiently(
 ) -> Link:
     """Try until there is a link, it is not wanted any more, or the deadline has passed; raises
     what the last attempt did."""
+    error = ConnectionLostError("no host answered in time")
     while True:
         left = max(SHORTEST_ATTEMPT, deadline - anyio.current_time())
-        error = ConnectionLostError("the host did not come back in time")
         with anyio.move_on_after(left):
             try:
                 return await open_link()

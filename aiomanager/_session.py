@@ -423,10 +423,10 @@ class Session:
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if request.sent is None or not isinstance(error, ConnectionLostError):
-                request.fail(replica(error), host_gone=True)
+                request.fail(replica(error), behind=error)
             elif self.state is State.CLOSED:
                 why = f"{error}; whether the call has happened is unknown"
-                request.fail(ConnectionLostError(why, outcome_known=False), host_gone=True)
+                request.fail(ConnectionLostError(why, outcome_known=False), behind=error)
             else:
                 request.fail(
                     ConnectionLostError(
@@ -434,5 +434,5 @@ class Session:
                         f"whether the call has happened is unknown. {error}",
                         outcome_known=False,
                     ),
-                    host_gone=True,
+                    behind=error,
                 )
