@@ -265,7 +265,8 @@ class QueueServer(managers.Server):
             else:
                 self._to_worker(peer, message)
         except NotPlainError:
-            self._to_worker(peer, message)
+            if not peer.too_old(message):
+                self._to_worker(peer, message)
         except Exception:
             peer.send(dump(("#TRACEBACK", format_exc())))
 

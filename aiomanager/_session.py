@@ -168,6 +168,11 @@ class Session:
         """Seconds within which a request that waits for nothing has ended."""
         return self._call_timeout + self._reconnect
 
+    def check_open(self) -> None:
+        """Raise `ConnectionLostError` where the session was closed."""
+        if self.state is State.CLOSED:
+            raise ConnectionLostError(self._why_closed)
+
     def close(self, why: str = "this manager is closed") -> None:
         """Close the link; calls under way raise `ConnectionLostError`, and later ones too."""
         if self.state is State.CLOSED:

@@ -154,6 +154,7 @@ class HostedEngine(QueueEngine):
         return moved
 
     async def task_done(self, count: int) -> list[Exception | None]:
+        self._session.check_open()
         outcomes: list[Exception | None] = []
         while self._taken and len(outcomes) < count:
             run, taken = self._taken[0]
