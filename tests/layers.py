@@ -30,6 +30,7 @@ HOST = (
     "_faces",
     "_reactor",
     "_ending",
+    "_folders",
     "_listening",
     "_workers",
     "_peers",
