@@ -34,6 +34,7 @@ HOST = (
     "_ready",
     "_reactor",
     "_ending",
+    "_folders",
     "_listening",
     "_workers",
     "_peers",
