@@ -59,8 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: a scenario that starts processes")
     config.addinivalue_line(
         "markers",
-        "only(applies, faces=..., methods=...): what a scenario says much about; `applies` is called "
-        "with a face and a kind of host, and `faces` are met instead of those of the default",
+        "only(applies, faces=..., methods=...): what a scenario says much about; `applies` is "
+        "called with a face and a kind of host, and `faces` are met instead of those of the default",
     )
 
 
