@@ -22,8 +22,8 @@ from tests.chaos.faults import (
 )
 
 _MODULES = (
-    cancels, endings, forks, hosts, joins, kills, limits, pauses, storms, strangers, versions, waits,
-    wires,
+    cancels, endings, forks, hosts, joins, kills, limits, pauses, storms, strangers, versions,
+    waits, wires,
 )  # fmt: skip
 
 

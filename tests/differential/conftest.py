@@ -8,6 +8,7 @@ and start method is met, not each combination of them; with $AIOMANAGER_TESTS=fu
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import multiprocessing
@@ -29,6 +30,8 @@ METHODS = tuple(
     for method in ("fork", "spawn", "forkserver")
     if method in multiprocessing.get_all_start_methods()
 )
+
+_CANCEL_ALL_TASKS: Any = getattr(asyncio.runners, "_cancel_all_tasks")  # noqa: B009 - not in stubs
 
 # By default: which face meets which host, and under which start method where there are processes.
 PAIRS = (
@@ -59,8 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: a scenario that starts processes")
     config.addinivalue_line(
         "markers",
-        "only(applies, faces=..., methods=...): what a scenario says much about; `applies` is called "
-        "with a face and a kind of host, and `faces` are met instead of those of the default",
+        "only(applies, faces=..., methods=...): where a scenario says much; `applies` is called "
+        "with a face and a kind of host, and the others are met instead of those of the default",
     )
 
 
@@ -123,10 +126,16 @@ class _Running:
 
 @pytest.fixture
 def world(
-    request: pytest.FixtureRequest, differential_hosts: Callable[[str], Any], no_leaks: None
+    request: pytest.FixtureRequest,
+    differential_hosts: Callable[[str], Any],
+    no_leaks: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
     """The world of one scenario."""
     face, kind, *method = request.param
     world = World(differential_hosts(kind), kind, face, *(method or ["fork"]))
+    # What was wrapped needs no closing. What it runs in a loop ends with the loop, and loops end
+    # here as they do in programs, not after a time for tasks that are none of a test's.
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", _CANCEL_ALL_TASKS)
     yield world
     world.close()

@@ -1,4 +1,4 @@
-"""Runs CPython's own tests of managers, of `cpython`, under a start method:
+"""Runs CPython's own tests of managers, of `cpython`, under a start method.
 
     python -m tests.differential.cpython_runner METHOD [CLASS...]
 

@@ -186,7 +186,7 @@ def _child(options: Options, proxy: Any, reader: Any) -> None:
     class Input:
         readline = reader.recv
 
-    sys.stdin = Input()  # type: ignore[assignment]
+    sys.stdin = Input()
     _run(options, proxy)
 
 

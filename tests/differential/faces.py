@@ -114,7 +114,7 @@ class Blocking:
     def __enter__(self) -> Any:
         return blocking(loops.call(self._loop, self._wrapped.__aenter__), self._loop)
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         loops.call(self._loop, partial(self._wrapped.__aexit__, *error))
 
     # -- containers, iterators ----------------------------------------------------------------

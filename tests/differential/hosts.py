@@ -3,6 +3,8 @@ it. The same at the standard library's host and at ours."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import itertools
 import multiprocessing
 import pickle
@@ -10,10 +12,12 @@ import queue
 import threading
 from functools import cache
 from multiprocessing import managers, process
-from multiprocessing.managers import BaseManager, BaseProxy, NamespaceProxy, SyncManager
+from multiprocessing.managers import BaseManager, BaseProxy, SyncManager
 from typing import Any
 
 import aiomanager
+
+_managers: Any = managers  # the type stubs leave proxies out
 
 # Queues that a host serves by name, each used by one scenario.
 QUEUES = tuple(f"jobs_{number}" for number in range(400))
@@ -74,7 +78,7 @@ class Counter:
         return self.value
 
 
-class CounterProxy(NamespaceProxy):
+class CounterProxy(_managers.NamespaceProxy):  # type: ignore[misc]
     """Attributes as a namespace has them, and a method: as it is often written."""
 
     _exposed_ = ("__getattribute__", "__setattr__", "__delattr__", "update")
@@ -125,18 +129,22 @@ def _one(kind: Any, *args: Any) -> Any:
 
 
 def picky() -> Any:
+    """The one queue of its kind."""
     return _one(Picky)
 
 
 def unique() -> Any:
+    """The one queue of its kind."""
     return _one(Unique)
 
 
 def common_lock() -> Any:
+    """The one lock for all."""
     return _one(threading.RLock)
 
 
 def common_condition() -> Any:
+    """The one condition for all."""
     return _one(threading.Condition)
 
 
@@ -188,11 +196,8 @@ def returns_an_error(number: int) -> Exception:
 
 def remember_tracebacks() -> None:
     """What a host runs first."""
-    try:
-        from tblib import pickling_support
-    except ImportError:
-        return
-    pickling_support.install()
+    if importlib.util.find_spec("tblib") is not None:
+        importlib.import_module("tblib.pickling_support").install()
 
 
 class StockHost(SyncManager):
@@ -213,8 +218,8 @@ def _register(host: type[BaseManager]) -> None:
     host.register("unique", unique)
     host.register("Counter", Counter, CounterProxy)
     host.register("Handmade", queue.Queue, HandmadeProxy)
-    host.register("common_lock", common_lock, managers.AcquirerProxy)
-    host.register("common_condition", common_condition, managers.ConditionProxy)
+    host.register("common_lock", common_lock, _managers.AcquirerProxy)
+    host.register("common_condition", common_condition, _managers.ConditionProxy)
     host.register("made", made)
     host.register("by_name", by_name)
 
@@ -238,8 +243,8 @@ for _typeid, (_callable, _exposed, _methods, _proxytype) in _all._registry.items
 # What a client of the standard library's has to know, of names that a host gives a proxy type.
 PROXIES: dict[str, Any] = {
     "Counter": CounterProxy,
-    "common_lock": managers.AcquirerProxy,
-    "common_condition": managers.ConditionProxy,
+    "common_lock": _managers.AcquirerProxy,
+    "common_condition": _managers.ConditionProxy,
 }
 
 HOSTS: dict[str, Any] = {"stock": StockHost, "joinable": JoinableHost, "ours": OurHost}

@@ -23,12 +23,12 @@ from tests.waiting import while_busy
 
 pytest.importorskip("test._test_multiprocessing", reason="this Python came without its tests")
 
-from tests.differential import cpython  # noqa: E402
+from tests.differential import cpython
 
 # Seconds for a class: the longest sleeps, in one test after the other.
 LIMIT = 120.0
 
-# Without processes of their own, or slow ones: under one start method they say as much as under two.
+# Without processes of their own, or slow: one start method says as much as two.
 ONCE = frozenset({"Containers", "MyManager", "ManagerRestart", "RemoteManager", "Pool", "Barrier"})
 
 
@@ -58,7 +58,9 @@ def _runs() -> Iterator[Run]:
 
 def _cases() -> list[Any]:
     return [
-        pytest.param(run, test, id=f"{'-'.join(run)}-{test}", marks=pytest.mark.xdist_group(run.kind))
+        pytest.param(
+            run, test, id=f"{'-'.join(run)}-{test}", marks=pytest.mark.xdist_group(run.kind)
+        )
         for run in _runs()
         for test in cpython.names()[run.kind]
     ]

@@ -39,7 +39,7 @@ def _cases() -> Iterator[tuple[str, ...]]:
                 yield face, kind, by, hold, way
 
 
-def _rest() -> list[tuple[str, ...]]:
+def _rest() -> list[tuple[str, str, str]]:
     kinds = ("stock", "ours", "joinable") if FULL else ("stock", "ours")
     return list(itertools.product(("asyncio", "trio"), kinds, ("wrap", "connect")))
 

@@ -57,7 +57,9 @@ def test_one_child_after_the_other(world: World) -> None:
     queue = world.queue()
     for name in range(CHILDREN):
         world.run(_put, queue, name, 1)
-    assert sorted(queue.get(timeout=5) for _ in range(CHILDREN)) == [(n, 0) for n in range(CHILDREN)]
+    assert sorted(queue.get(timeout=5) for _ in range(CHILDREN)) == [
+        (n, 0) for n in range(CHILDREN)
+    ]
 
 
 def test_parent_and_children_at_once(world: World) -> None:
@@ -211,7 +213,8 @@ def test_a_child_that_uses_a_queue_takes_none_of_its_parents(world: World) -> No
 @forking
 def test_many_forks_beside_a_busy_parent(world: World) -> None:
     """Used and unused children come and go, and each of the parent's puts is there once."""
-    queue, enough = world.queue(), []
+    queue = world.queue()
+    enough: list[bool] = []
 
     def put() -> int:
         number = 0
@@ -259,7 +262,12 @@ def test_a_grandchild(world: World) -> None:
     queue = world.queue()
     queue.put("parent")
     world.fork(_has_a_child, world, queue)
-    assert sorted(queue.get(timeout=5) for _ in range(4)) == ["after", "before", "grandchild", "parent"]
+    assert sorted(queue.get(timeout=5) for _ in range(4)) == [
+        "after",
+        "before",
+        "grandchild",
+        "parent",
+    ]
 
 
 def _has_a_child(world: World, queue: Any) -> None:

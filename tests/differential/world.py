@@ -131,6 +131,7 @@ class World:
             child.close()
         for client in self._managers:
             client.close()
+        gc.collect()
         loops.stop_all()
         deadline = time.monotonic() + PATIENCE
         for thread in self._threads:

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from tests.chaos.defects import clients, connections, queues
+from tests.chaos.defects import clients, connections, ends, queues
 from tests.chaos.defects.table import Defect
 
-DEFECTS: dict[str, Defect] = {**queues.DEFECTS, **clients.DEFECTS, **connections.DEFECTS}
+DEFECTS: dict[str, Defect] = {
+    **queues.DEFECTS,
+    **clients.DEFECTS,
+    **connections.DEFECTS,
+    **ends.DEFECTS,
+}
 
 
 def apply_defect(options: dict[str, Any]) -> None:

@@ -40,8 +40,7 @@ def endings(stage: Stage, trials: int) -> None:
         try:
             stage.until_statistics(
                 lambda counts: (
-                    not counts["leased"]
-                    and counts["unfinished"] - counts["qsize"] <= unknown  # noqa: B023 - at once
+                    not counts["leased"] and counts["unfinished"] - counts["qsize"] <= unknown  # noqa: B023 - at once
                 ),
                 "what programs held for nobody is back",
                 BACK,
@@ -61,9 +60,7 @@ def endings_at_stock_hosts(stage: Stage, trials: int) -> None:
     """At each kind of host of the standard library's, where a client of it gets what is there."""
     for flavour, up_to in (("queue", trials // 2), ("joinable", trials)):
         stage.address = str(stage.folder / f"{flavour}.sock")
-        host = stage.start(
-            "stock host", flavour, queues={QUEUE: 0}, settings={}, flavour=flavour
-        )
+        host = stage.start("stock host", flavour, queues={QUEUE: 0}, settings={}, flavour=flavour)
         host.until("listening")
         for count in stage.rounds(up_to, AT_ONCE):
             put = _round(stage, count)
