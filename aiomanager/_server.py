@@ -28,7 +28,7 @@ from ._plain import NotPlainError, encode_any, encode_plain, load_plain
 from ._reactor import Reactor, logger
 from ._settings import HostSettings
 from ._splice import put_in
-from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump
+from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, not_here
 from ._workers import Request, Worker
 
 # Requests longer than this that have to be unpickled are so on a thread of their connection's own,
@@ -283,7 +283,7 @@ class QueueServer(managers.Server):
                     send(("#RETURN", None))
                     return
                 if ident not in self._own:
-                    raise KeyError(self._unknown(ident.removeprefix(QUEUE_PREFIX)))
+                    raise self._unknown(ident.removeprefix(QUEUE_PREFIX))
                 self._own[ident].call(peer, request_id, method, args, send)
             except Exception as exc:
                 send(("#ERROR", exc))
@@ -298,12 +298,11 @@ class QueueServer(managers.Server):
 
     def _find(self, name: str) -> HostedQueue:
         if name not in self.queues:
-            raise KeyError(self._unknown(name))
+            raise self._unknown(name)
         return self.queues[name]
 
-    def _unknown(self, name: str) -> str:
-        known = ", ".join(sorted({*self.registry, *self.queues})) or "nothing"
-        return f"no queue or object is registered here as {name!r}; there is: {known}"
+    def _unknown(self, name: str) -> KeyError:
+        return not_here(name, sorted({*self.registry, *self.queues}))
 
     # -- the functions of the server itself ---------------------------------------------------
 
@@ -323,7 +322,7 @@ class QueueServer(managers.Server):
             case "create" if first in self.queues:
                 answer = ("#RETURN", (f"{QUEUE_PREFIX}{first}", STOCK_METHODS))
             case "create" if first not in self.registry:
-                answer = ("#ERROR", KeyError(self._unknown(str(first))))
+                answer = ("#ERROR", self._unknown(str(first)))
             case "incref" | "decref" if first in self._stock:
                 pass
             case "shutdown" if self.settings.allow_shutdown:

@@ -9,7 +9,7 @@ from typing import Any
 from .._errors import ConfigurationError
 from .._session import Session
 from .._slots import Slot
-from .._wire import BULK_SIZE, MESSAGE_LIMIT, bulky
+from .._wire import BULK_SIZE, MESSAGE_LIMIT, NOT_HERE, bulky
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, count_done
 
 
@@ -139,5 +139,5 @@ def _received(deliveries: list[tuple[int, int, bytes]]) -> list[Received]:
 
 
 def _explained(error: Exception) -> Exception:
-    """A host says KeyError where it has no such queue; the user asked for the wrong name."""
-    return ConfigurationError(error.args[0]) if isinstance(error, KeyError) else error
+    """A host says by its error where it has no such queue; the user asked for the wrong name."""
+    return ConfigurationError(error.args[0]) if hasattr(error, NOT_HERE) else error
