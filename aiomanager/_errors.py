@@ -64,8 +64,8 @@ def unanswered(seconds: float, *, sent: bool) -> ConnectionLostError:
             outcome_known=False,
         )
     return ConnectionLostError(
-        f"the host has not answered what was asked before within {seconds:.3g} s; this call was not "
-        "sent"
+        f"the host has not answered what was asked before within {seconds:.3g} s; this call was "
+        "not sent"
     )
 
 

@@ -21,10 +21,13 @@ from ._ahead import PREFETCH
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from ._faces import STOCK_METHODS
+from ._homes import home_of
 from ._links import LinkPool
-from ._proxy import create, passed_on
+from ._objects import AsyncProxy
+from ._proxy import check_queue, create, passed_on, unknown_name
 from ._queue import AsyncQueue
-from ._references import Reference, home_of
+from ._references import Reference
+from ._replies import NotThereError
 from ._session import Session
 from ._slots import finish
 from ._streams import StreamLane
@@ -96,7 +99,7 @@ class AsyncManager:
         self._memory_queues = memory_queues
         self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
-        self._found: dict[str, tuple[str, Sequence[str]]] = {}  # those of a stock host, once used
+        self._found: dict[str, Reference] = {}  # those of a stock host, once used
         self._message_limit = MESSAGE_LIMIT
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
@@ -185,6 +188,7 @@ class AsyncManager:
                 sentinel,
                 prefetch,
                 reduce=lambda: self._passed_on(name, sentinel, prefetch),
+                methods=None if self._hosts(name) else partial(self._methods_of, name),
             )
             self._queues[name] = queue
         return self._queues[name]
@@ -253,6 +257,8 @@ class AsyncManager:
             self.authkey,
             wait_slice=options.wait_slice,
             connect_timeout=options.connect_timeout,
+            call_timeout=options.call_timeout,
+            reconnect=options.reconnect,
         )
         self._threads = options.lane == "thread" or address.kind == "pipe"
         lane = (ThreadLane if self._threads else StreamLane)(
@@ -324,7 +330,8 @@ class AsyncManager:
         if self._hosted is not None and name in self._hosted:
             found: tuple[str, Sequence[str]] = QUEUE_PREFIX + name, STOCK_METHODS
         elif name in self._found:
-            found = self._found[name]
+            reference = self._found[name]
+            found = reference.ident, tuple(reference.exposed or ())
         else:
             raise ConfigurationError(
                 f"queue {name!r} is not known yet; use it once, `await queue.qsize()` say, before "
@@ -382,29 +389,48 @@ class AsyncManager:
             return None  # a stock server has no such function
         return names  # type: ignore[no-any-return]
 
+    def _hosts(self, name: str) -> bool:
+        return self._memory is not None or (self._hosted is not None and name in self._hosted)
+
     async def _create(self, name: str) -> tuple[str, Sequence[str]]:
         try:
             ident, methods = await self._pool.function("create", name)
-        except (RemoteError, KeyError) as exc:
-            if "KeyError" in repr(exc):
-                raise ConfigurationError(
-                    f"no queue or object is registered at {self.address} as {name!r}"
-                ) from exc
-            raise
-        self._found[name] = ident, methods
+        except NotThereError as exc:
+            raise unknown_name(exc, name, self.address) from exc
+        assert self._address is not None
+        token = managers.Token(name, self._address.value, ident)
+        # The host counts a reference, which is given up when this closes.
+        reference = self._found[name] = Reference(self._home, token, methods)
+        reference.counted()
+        await check_queue(reference, self._pool)
         return ident, methods
+
+    async def _methods_of(self, name: str) -> AsyncProxy:
+        self._check_open()
+        if name not in self._found:
+            await self._create(name)
+        return AsyncProxy(self._found[name])
 
     async def _close(self) -> None:
         with anyio.move_on_after(CLOSE_TIMEOUT) as scope:
             async with anyio.create_task_group() as group:
                 for queue in self._queues.values():
                     group.start_soon(_close_queue, queue)
+            found, self._found = self._found, {}
+            async with anyio.create_task_group() as group:
+                for reference in found.values():
+                    group.start_soon(_give_up, reference)
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
         self._open = False
         self._closing.close()
         if self._process is not None:
             await self._process.end()
+
+
+async def _give_up(reference: Reference) -> None:
+    with contextlib.suppress(AioManagerError):  # the host is gone, and the object with it
+        await reference.give_up()
 
 
 async def _close_queue(queue: AsyncQueue[Any]) -> None:

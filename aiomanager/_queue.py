@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -73,6 +73,7 @@ class AsyncQueue(Generic[T]):
         sentinel: object = None,
         prefetch: int = PREFETCH,
         reduce: Callable[[], Any] | None = None,
+        methods: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         if prefetch < 1:
             raise ConfigurationError(f"prefetch is {prefetch!r}; give 1 or more")
@@ -81,6 +82,7 @@ class AsyncQueue(Generic[T]):
         self.prefetch = prefetch
         self._locals: EachLoop[LocalQueue[T]] = EachLoop(lambda: LocalQueue(engine(), name))
         self._reduce = reduce
+        self._methods = methods
 
     def __reduce__(self) -> Any:
         """Pickles as what another process can use: see `wrap`."""
@@ -278,6 +280,14 @@ class AsyncQueue(Generic[T]):
         """
         engine = self._locals.here().engine
         await finish(lambda: engine.shutdown(immediate))
+
+    async def call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
+        """Call a method that the queue object of a stock host has beside those of a queue, `await
+        queue.call("peek")`, as `AsyncProxy.call` does."""
+        if self._methods is None:
+            raise ConfigurationError(f"{self!r} has no methods but those of a queue")
+        proxy = await finish(self._methods)
+        return await proxy.call(method, *args, **kwds)
 
     async def aclose(self) -> None:
         """Send what is on its way, and give back what this process holds for nobody. The queue

@@ -266,7 +266,15 @@ def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:
             callback()
 
         task.add_done_callback(ended, context=_context_of_callbacks())
-        return lambda: task.remove_done_callback(ended)
+        # Weak, as whoever may call it off may live longer than the task and its event loop.
+        watched = ref(task)
+
+        def call_off() -> None:
+            task = watched()
+            if task is not None:
+                task.remove_done_callback(ended)
+
+        return call_off
     return _TaskWatch(callback).end
 
 

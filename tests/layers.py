@@ -51,15 +51,16 @@ LANES = (
     "_tasks",
     "_slots",
     "_batches",
-    "_waits",
     "_afterwards",
     "_replies",
     "_links",
     "_approaches",
     "_connecting",
+    "_waits",
     "_threads",
     "_streams",
     "_session",
+    "_homes",
     "_references",
 )
 CONTRACT = ("engines", "engines.base")
@@ -67,7 +68,7 @@ ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
 QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_local", "_queue", "_consumer")
 # Knows no queue: other objects of a manager, and the host process of a program's own.
-BESIDE = ("_objects", "_pools", "_locks", "_conditions", "_embedding")
+BESIDE = ("_objects", "_kinds", "_pools", "_locks", "_conditions", "_embedding")
 # Picks the engine.
 FRONT = ("_proxy", "_manager", "_client", "__init__")
 # Uses public names, as any program does; each may be a package with modules of its own.

@@ -23,7 +23,7 @@ from .._batches import Batcher
 from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
 from .._frames import STOCK_PROTOCOL, Expression, Frame, encode
 from .._links import Conversation, LinkPool
-from .._replies import load_reply
+from .._replies import load_queue_reply
 from .._slots import Slot, begin, filled
 from .._tasks import spawn
 from .._wire import Buffer, dump
@@ -365,4 +365,4 @@ def _is_return(reply: Buffer) -> bool:
 
 
 def _value(reply: Buffer) -> Any:
-    return load_reply(reply)
+    return load_queue_reply(reply)
