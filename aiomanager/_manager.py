@@ -33,6 +33,7 @@ from ._threads import ThreadLane
 from ._wire import MESSAGE_LIMIT, QUEUE_PREFIX
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
+from .engines.leftovers import Target
 from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from .engines.stock import StockEngine
 
@@ -97,6 +98,7 @@ class AsyncManager:
         self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
         self._found: dict[str, tuple[str, Sequence[str]]] = {}  # those of a stock host, once used
+        self._stock_engines: list[StockEngine] = []
         self._message_limit = MESSAGE_LIMIT
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
@@ -347,7 +349,14 @@ class AsyncManager:
         if self._memory is not None:
             return MemoryEngine(self._memory, name)
         if self._hosted is None or name not in self._hosted:
-            return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
+            engine = StockEngine(
+                self._pool,
+                partial(self._create, name),
+                self._options.wait_slice,
+                self._home.lane(),
+            )
+            self._stock_engines.append(engine)
+            return engine
         return HostedEngine(
             self._session, QUEUE_PREFIX + name, self._message_limit, threads=self._threads
         )
@@ -382,7 +391,7 @@ class AsyncManager:
             return None  # a stock server has no such function
         return names  # type: ignore[no-any-return]
 
-    async def _create(self, name: str) -> tuple[str, Sequence[str]]:
+    async def _create(self, name: str, _: Target | None) -> Target:
         try:
             ident, methods = await self._pool.function("create", name)
         except (RemoteError, KeyError) as exc:
@@ -392,16 +401,20 @@ class AsyncManager:
                 ) from exc
             raise
         self._found[name] = ident, methods
-        return ident, methods
+        return Target(ident, methods)
 
     async def _close(self) -> None:
         with anyio.move_on_after(CLOSE_TIMEOUT) as scope:
             async with anyio.create_task_group() as group:
                 for queue in self._queues.values():
                     group.start_soon(_close_queue, queue)
+            async with anyio.create_task_group() as group:
+                for engine in self._stock_engines:
+                    group.start_soon(engine.end)
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
         self._open = False
+        self._stock_engines.clear()
         self._closing.close()
         if self._process is not None:
             await self._process.end()

@@ -86,3 +86,9 @@ def load_reply(reply: Buffer, proxies: Proxies | None = None) -> Any:
             raise QueueShutDown("the queue was shut down") from value
         raise value
     raise RemoteError(f"the host could not run this call:\n{value}")
+
+
+def is_value(reply: Buffer) -> bool:
+    """Whether a reply brings a value. It begins with its kind; to look for that spares
+    unpickling an item, which this process may not be able to."""
+    return b"#RETURN" in bytes(reply[:32])
