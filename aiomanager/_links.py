@@ -65,10 +65,7 @@ class Link(ABC):
 
     def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
         """Bring a conversation to its end that the event loop has left, on the calling thread,
-        which waits for it up to `timeout` seconds.
-
-        Raises `OSError`, EOFError or what the conversation raises.
-        """
+        which waits for it up to `timeout` seconds. It may raise anything."""
         raise NotImplementedError
 
     @abstractmethod
