@@ -93,6 +93,8 @@ class Target:
     def is_unknown(self, error: Exception) -> bool:
         """Whether an error says that the host does not know the object, so that the call has not
         happened."""
+        if getattr(error, "key", None) == self.ident:
+            return True
         said = str(error.args[0]) if isinstance(error, RemoteError) and error.args else ""
         return said.rstrip().endswith(f"KeyError: {self.ident!r}")
 

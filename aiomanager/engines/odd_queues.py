@@ -22,41 +22,48 @@ REMEMBERED = 1024
 
 # How Python says that a function has not even begun, as it takes fewer arguments.
 _TOO_MANY = re.compile(r"takes (no|\d+|from \d+ to \d+) (positional )?arguments?\b.*\bgiven")
-_NO_KEYWORD = re.compile(r"unexpected keyword argument|takes no keyword arguments")
+# How it names the first of the arguments that a function does not know.
+_NOT_TAKEN = re.compile(
+    r"argument '(block|timeout)'|'(block|timeout)' is an invalid|no keyword arg"
+)
 
 
 def learn_to_put(target: Target, error: TypeError) -> Conversation[bool]:
     """Find out whether an error of `put` means that it takes an item and nothing else. It may as
-    well come from inside, after the item was put: so this does not go by its text alone."""
-    if not _TOO_MANY.search(str(error)):
-        return False
-    try:
-        # Without an item nothing is put, whatever the object takes.
-        yield from target.call("put", block=False, timeout=0)
-    except TypeError as exc:
-        target.plain_put = _NO_KEYWORD.search(str(exc)) is not None
-    except Exception:
-        return False
+    well come from inside, after the item was put: so its text alone is not enough."""
+    target.plain_put = yield from _takes_nothing(target, "put", error)
     return target.plain_put
 
 
-def learn_to_get(target: Target, error: TypeError) -> bool:
-    """Whether an error of `get` means that it takes no arguments.
+def learn_to_get(target: Target, error: TypeError) -> Conversation[bool]:
+    """Find out whether an error of `get` means that it takes no arguments.
 
     Raises:
         ConfigurationError: nor does the object tell whether anything is there, so that a call may
             wait at the host for ever, and take an item for somebody who has left long ago.
     """
-    if not _TOO_MANY.search(str(error)):
-        return False
-    if "empty" not in target.methods:
+    plain = yield from _takes_nothing(target, "get", error)
+    if plain and "empty" not in target.methods:
         raise ConfigurationError(
             "get() of this queue takes neither block nor timeout, and it has no empty(): what "
             "waits there cannot be given up. Register a queue.Queue, or an object with "
             "get(block, timeout)"
         ) from error
-    target.plain_get = True
-    return True
+    target.plain_get = plain
+    return plain
+
+
+def _takes_nothing(target: Target, method: str, error: TypeError) -> Conversation[bool]:
+    if not _TOO_MANY.search(str(error)):
+        return False
+    try:
+        # With an argument that no function knows, none does anything.
+        yield from target.call(method, block=False, timeout=0, aiomanager_asks=None)
+    except TypeError as exc:
+        return _NOT_TAKEN.search(str(exc)) is not None
+    except Exception:
+        return False
+    return False
 
 
 def get_what_is_there(target: Target, errand: Errand, count: int) -> Conversation[None]:

@@ -226,7 +226,7 @@ class StockEngine(QueueEngine):
         try:
             load_reply(reply)
         except TypeError as exc:
-            if not learn_to_get(target, exc):
+            if not (yield from learn_to_get(target, exc)):
                 raise
 
     def interrupt(self) -> None:
