@@ -113,6 +113,8 @@ class Inbox:
     def hand_back(self, received: Received, how: Return, delay: float = 0.0) -> Slot[bool]:
         """Give an item to the queue again, before anything more is asked of it; the slot holds
         whether it was still this process's to give."""
+        if _is_taken(how):
+            self._engine.left(received)
         return self._returns.submit_soon((received, how, delay))
 
     def leave_behind(self, received: Received, how: Return) -> None:

@@ -53,12 +53,20 @@ class Link(ABC):
 
     broken = False
 
+    apart = False
+    """Whether it is closed by whoever uses it, and by nobody in his place."""
+
     @abstractmethod
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
         """Run a conversation; each reply has to come within `timeout` seconds.
 
         Raises `ConnectionLostError`; what the conversation raises leaves the link usable.
         """
+
+    def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
+        """Bring a conversation to its end that the event loop has left, on the calling thread,
+        which waits for it up to `timeout` seconds. It may raise anything."""
+        raise NotImplementedError
 
     @abstractmethod
     def is_alive(self) -> bool:
@@ -260,6 +268,7 @@ class LinkPool:
         self._idle: list[Link] = []
         self._used: set[Link] = set()
         self.closed = False
+        self.opened = 0  # how many links so far
 
     async def call(self, conversation: Conversation[T]) -> T:
         """Run a short conversation. To be run by a task that no caller can cancel (`finish`).
@@ -300,7 +309,10 @@ class LinkPool:
         """Take a link out, to own it for longer than one conversation. Where the host is away it
         is waited for, `reconnect` seconds at most."""
         self._check_open()
-        link = self._pop_alive() or await self._open("aiomanager")
+        link = self._pop_alive()
+        if link is None:
+            link = await self._open("aiomanager")
+            self.opened += 1
         self._used.add(link)
         self._check_open(link)
         return link
@@ -381,10 +393,12 @@ class LinkPool:
     def close(self) -> None:
         """Close all links, those in use included."""
         self.closed = True
+        for link in self._used:
+            link.apart = False
         self.cut()
 
     def cut(self) -> None:
-        """Close all links and nothing else: callable from any thread."""
+        """Close all links that are not `apart`, and nothing else: callable from any thread."""
         _close_all(self._idle, self._used, os.getpid())
 
     def close_when_garbage(self) -> None:
@@ -397,7 +411,8 @@ def _close_all(idle: list[Link], used: set[Link], pid: int) -> None:
     if pid != os.getpid():
         return  # a forked child, which would close the connections of its parent
     for link in [*idle, *used]:
-        link.close()
+        if not link.apart:
+            link.close()
     idle.clear()
     used.clear()
 

@@ -24,7 +24,7 @@ from ._faces import STOCK_METHODS
 from ._homes import home_of
 from ._links import LinkPool
 from ._objects import AsyncProxy
-from ._proxy import check_queue, create, passed_on, unknown_name
+from ._proxy import create, passed_on, unknown_name
 from ._queue import AsyncQueue
 from ._references import Reference
 from ._replies import NotThereError
@@ -36,6 +36,7 @@ from ._threads import ThreadLane
 from ._wire import MESSAGE_LIMIT, QUEUE_PREFIX
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
+from .engines.leftovers import Target
 from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from .engines.stock import StockEngine
 
@@ -100,6 +101,7 @@ class AsyncManager:
         self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
         self._found: dict[str, Reference] = {}  # those of a stock host, once used
+        self._stock_engines: list[StockEngine] = []
         self._message_limit = MESSAGE_LIMIT
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
@@ -354,7 +356,14 @@ class AsyncManager:
         if self._memory is not None:
             return MemoryEngine(self._memory, name)
         if self._hosted is None or name not in self._hosted:
-            return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
+            engine = StockEngine(
+                self._pool,
+                partial(self._create, name),
+                self._options.wait_slice,
+                self._home.lane(),
+            )
+            self._stock_engines.append(engine)
+            return engine
         return HostedEngine(
             self._session, QUEUE_PREFIX + name, self._message_limit, threads=self._threads
         )
@@ -392,7 +401,9 @@ class AsyncManager:
     def _hosts(self, name: str) -> bool:
         return self._memory is not None or (self._hosted is not None and name in self._hosted)
 
-    async def _create(self, name: str) -> tuple[str, Sequence[str]]:
+    async def _create(self, name: str, gone: Target | None = None) -> Target:
+        if gone is not None and name in self._found:
+            self._found.pop(name).forget()  # with the run of the host that counted it
         try:
             ident, methods = await self._pool.function("create", name)
         except NotThereError as exc:
@@ -402,8 +413,7 @@ class AsyncManager:
         # The host counts a reference, which is given up when this closes.
         reference = self._found[name] = Reference(self._home, token, methods)
         reference.counted()
-        await check_queue(reference, self._pool)
-        return ident, methods
+        return Target(ident, methods, reference)
 
     async def _methods_of(self, name: str) -> AsyncProxy:
         self._check_open()
@@ -416,6 +426,9 @@ class AsyncManager:
             async with anyio.create_task_group() as group:
                 for queue in self._queues.values():
                     group.start_soon(_close_queue, queue)
+            async with anyio.create_task_group() as group:
+                for engine in self._stock_engines:
+                    group.start_soon(engine.end)
             found, self._found = self._found, {}
             async with anyio.create_task_group() as group:
                 for reference in found.values():
@@ -423,6 +436,7 @@ class AsyncManager:
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
         self._open = False
+        self._stock_engines.clear()
         self._closing.close()
         if self._process is not None:
             await self._process.end()

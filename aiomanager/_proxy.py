@@ -14,7 +14,7 @@ from ._addresses import parse
 from ._afterwards import cut_at_exit
 from ._ahead import PREFETCH
 from ._conditions import AsyncCondition
-from ._errors import ConfigurationError, EncodeError
+from ._errors import ConfigurationError, EncodeError, RemoteError
 from ._homes import CALL_TIMEOUT, RECONNECT, Home, home_at, home_of
 from ._kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
 from ._links import Conversation, LinkPool
@@ -27,6 +27,7 @@ from ._replies import NotThereError
 from ._session import Session
 from ._wire import QUEUE_PREFIX
 from .engines.hosted import HostedEngine
+from .engines.leftovers import Target
 from .engines.stock import StockEngine
 
 # The first whose methods are all exposed.
@@ -170,18 +171,23 @@ class _WrappedStock(StockEngine):
         pool.close_when_garbage()
         cut_at_exit(pool)
 
-        async def resolve() -> tuple[str, Sequence[str]]:
+        async def resolve(gone: Target | None) -> Target:
+            if gone is not None:
+                raise RemoteError(
+                    f"the host at {reference.home} does not have this {reference.typeid!r} any "
+                    "more; was it restarted?"
+                )
+            await reference.adopt()
             if reference.exposed is None:
                 await reference.find_exposed()
-            await reference.adopt()
-            await check_queue(reference, pool)
-            return reference.ident, tuple(reference.exposed or ())
+            return Target(reference.ident, tuple(reference.exposed or ()), reference)
 
-        super().__init__(pool, resolve, reference.home.wait_slice)
+        super().__init__(pool, resolve, reference.home.wait_slice, reference.home.lane())
 
     async def aclose(self) -> None:
         try:
             await super().aclose()
+            await self.end()
         finally:
             self._pool.close()
 

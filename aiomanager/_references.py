@@ -132,6 +132,13 @@ class Reference:
         self._job = job
         self._finalizer = util.Finalize(self, afterwards, (job,), exitpriority=exitpriority)
 
+    def forget(self) -> None:
+        """Say nothing to the host: another run of it has counted this, and what has the id there
+        now is something else."""
+        if self._finalizer is not None:
+            self._finalizer.cancel()
+            self._finalizer = None
+
     async def give_up(self) -> None:
         """Tell the host now."""
         if self._finalizer is None:

@@ -164,3 +164,14 @@ def _not_there(text: str) -> NotThereError | None:
     except (SyntaxError, ValueError):
         return None
     return NotThereError(f"the host has nothing that is called {key!r}", str(key))
+
+
+# How a reply that brings a value begins, by the protocols of pickle that managers use: the name of
+# its kind comes first.
+_VALUE = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?(?:\x8c\x07|X\x07\0\0\0)#RETURN", re.DOTALL)
+
+
+def is_value(reply: Buffer) -> bool:
+    """Whether a reply brings a value. It begins with its kind; to look for that spares
+    unpickling an item, which this process may not be able to."""
+    return _VALUE.match(reply) is not None

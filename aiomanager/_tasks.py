@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from asyncio import _get_running_loop  # None where there is none, and no exception for that
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -191,6 +191,43 @@ def has_ended(loop: Any) -> bool:
 
 def _nothing() -> None:
     pass
+
+
+def is_running(loop: Any) -> bool:
+    """Whether an event loop runs at this moment, on whatever thread."""
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.is_running()
+    return not has_ended(loop)
+
+
+def on_loop_end(callback: Callable[[], object]) -> Callable[[], object]:
+    """Have `callback` called when the running event loop ends, after all its tasks have, and
+    return what calls that off, from any thread.
+
+    An asynchronous generator is what both libraries bring to an end there; a task would be
+    cancelled together with those that still have something to tidy up. One that is closed with no
+    `shutdown_asyncgens` before ends without a call.
+    """
+    callbacks = [callback]
+    ending = _until_the_end(callbacks)
+    with contextlib.suppress(StopIteration):
+        ending.__anext__().send(None)
+
+    def call_off() -> None:
+        if callbacks:  # or else it is ending already
+            callbacks.clear()
+            with contextlib.suppress(StopIteration):
+                ending.aclose().send(None)
+
+    return call_off
+
+
+async def _until_the_end(callbacks: list[Callable[[], object]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        while callbacks:
+            callbacks.pop()()
 
 
 def call_in(loop: Any, callback: Callable[[], object]) -> None:

@@ -63,7 +63,14 @@ LANES = (
     "_homes",
     "_references",
 )
-CONTRACT = ("engines", "engines.base")
+CONTRACT = (
+    "engines",
+    "engines.base",
+    "engines.leftovers",
+    "engines.odd_queues",
+    "engines.stock_object",
+    "engines.keeping",
+)
 ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
 QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_local", "_queue", "_consumer")
