@@ -189,7 +189,7 @@ class AsyncManager:
                 name,
                 sentinel,
                 prefetch,
-                reduce=lambda: self._passed_on(name, sentinel, prefetch),
+                reduce=partial(self._passed_on, name, sentinel, prefetch),
                 methods=None if self._hosts(name) else partial(self._methods_of, name),
             )
             self._queues[name] = queue
@@ -295,10 +295,7 @@ class AsyncManager:
             )
 
     def _how_to_connect(self) -> str:
-        where = self._address or "..."
-        if self._address is not None and self._address.kind == "memory":
-            return f"aiomanager.connect({str(where)!r})"
-        return f"aiomanager.connect({str(where)!r}, authkey)"
+        return f"aiomanager.connect({str(self._address or '...')!r}, authkey)"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled: a connection cannot be passed on."""
@@ -323,25 +320,23 @@ class AsyncManager:
         # Last, as where warnings are errors nothing comes after it.
         warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
 
-    def _passed_on(self, name: str, sentinel: object, prefetch: int) -> Any:
+    def _passed_on(self, name: str, sentinel: object, prefetch: int, for_hosts: bool) -> Any:
         """How a queue pickles for another process."""
         if self._memory is not None or self._address is None:
             raise ConfigurationError(
                 f"queue {name!r} is in the memory of this process and cannot be passed to another"
             )
         if self._hosted is not None and name in self._hosted:
-            found: tuple[str, Sequence[str]] = QUEUE_PREFIX + name, STOCK_METHODS
+            token = managers.Token(name, self._address.value, QUEUE_PREFIX + name)
+            reference = Reference(self._home, token, STOCK_METHODS, counted=False)
         elif name in self._found:
             reference = self._found[name]
-            found = reference.ident, tuple(reference.exposed or ())
         else:
             raise ConfigurationError(
                 f"queue {name!r} is not known yet; use it once, `await queue.qsize()` say, before "
                 "it is passed on"
             )
-        token = managers.Token(name, self._address.value, found[0])
-        reference = Reference(self._home, token, found[1], counted=False)
-        return passed_on(reference, sentinel, prefetch)
+        return passed_on(reference, sentinel, prefetch, for_hosts)
 
     def _engine_here(self, queues: object, name: str) -> QueueEngine:
         """The engine of a queue for the running event loop, which is to be this manager's."""

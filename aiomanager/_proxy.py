@@ -15,6 +15,7 @@ from ._afterwards import cut_at_exit
 from ._ahead import PREFETCH
 from ._conditions import AsyncCondition
 from ._errors import ConfigurationError, EncodeError, RemoteError
+from ._frames import pickle_for_hosts
 from ._homes import CALL_TIMEOUT, RECONNECT, Home, home_at, home_of
 from ._kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
 from ._links import Conversation, LinkPool
@@ -126,10 +127,12 @@ async def _methods_of(reference: Reference) -> AsyncProxy:
     return AsyncProxy(reference)
 
 
-def passed_on(reference: Reference, sentinel: object, prefetch: int) -> Any:
-    """How a queue pickles for another process of ours, where it is wrapped again. The key goes
-    along to a child that is being started, and to nobody else: as with the standard library's
-    proxies, others have it or are told it."""
+def passed_on(reference: Reference, sentinel: object, prefetch: int, for_hosts: bool) -> Any:
+    """How a queue pickles for another process of ours, where it is wrapped again; what goes to a
+    host is the standard library's proxy. The key goes along to a child that is being started, and
+    to nobody else: as with those proxies, others have it or are told it."""
+    if for_hosts:
+        return reference.__reduce__()
     home = reference.home
     authkey = home.authkey if get_spawning_popen() is not None else None
     token = managers.Token(reference.typeid, home.address.value, reference.ident)
@@ -254,3 +257,4 @@ def unknown_name(error: NotThereError, name: str, where: object) -> Exception:
 
 
 set_wrapper(wrap_reference)
+pickle_for_hosts(AsyncQueue, lambda queue: queue.reduce(for_hosts=True))

@@ -72,7 +72,7 @@ class AsyncQueue(Generic[T]):
         name: str,
         sentinel: object = None,
         prefetch: int = PREFETCH,
-        reduce: Callable[[], Any] | None = None,
+        reduce: Callable[[bool], Any] | None = None,
         methods: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         if prefetch < 1:
@@ -86,11 +86,16 @@ class AsyncQueue(Generic[T]):
 
     def __reduce__(self) -> Any:
         """Pickles as what another process can use: see `wrap`."""
+        return self.reduce(for_hosts=False)
+
+    def reduce(self, *, for_hosts: bool) -> Any:
+        """How it pickles, for another process of ours or for a host, which passes it to those who
+        know only the standard library."""
         if self._reduce is None:
             raise ConfigurationError(
                 f"{self!r} lives in this process and cannot be passed to another"
             )
-        return self._reduce()
+        return self._reduce(for_hosts)
 
     def __repr__(self) -> str:
         return f"<AsyncQueue {self.name!r}>"

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import managers, util
 from multiprocessing.context import get_spawning_popen
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 import anyio
@@ -21,7 +20,7 @@ import anyio.to_thread
 from ._addresses import Address, parse
 from ._afterwards import afterwards, logger
 from ._errors import AioManagerError, ConfigurationError, EncodeError, RemoteError
-from ._frames import STOCK_PROTOCOL, decode
+from ._frames import STOCK_PROTOCOL, decode, dumps_for_hosts
 from ._homes import Home, home_at
 from ._links import Conversation
 from ._replies import NotThereError, ReplyUnpickler, load_reply
@@ -160,9 +159,7 @@ class Reference:
     def request(self, method: str, *args: Any, **kwds: Any) -> list[Buffer]:
         """A request, pickled; raises `EncodeError`."""
         try:
-            # As the standard library does it, which knows how to send more than pickle does.
-            request = (self.ident, method, args, kwds)
-            return [bytes(ForkingPickler.dumps(request, STOCK_PROTOCOL))]
+            return [dumps_for_hosts((self.ident, method, args, kwds), STOCK_PROTOCOL)]
         except Exception as exc:
             raise EncodeError(
                 f"the arguments of {method!r} cannot be pickled, so they cannot travel to another "
