@@ -47,14 +47,13 @@ class Link(ABC):
     would give the next caller the reply that the last one did not wait for.
 
     Attributes:
-        broken: the connection has failed. What fails beside it, such as the call itself, leaves it
-            usable.
+        broken: the connection has failed. What fails beside it, as a call may, leaves it usable.
+        apart: it is closed by whoever uses it, and by nobody in his place.
+        number: how many links its pool had opened, with this one.
     """
 
-    broken = False
-
-    apart = False
-    """Whether it is closed by whoever uses it, and by nobody in his place."""
+    broken = apart = False
+    number = 0
 
     @abstractmethod
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
@@ -312,7 +311,7 @@ class LinkPool:
         link = self._pop_alive()
         if link is None:
             link = await self._open("aiomanager")
-            self.opened += 1
+            self.opened = link.number = self.opened + 1
         self._used.add(link)
         self._check_open(link)
         return link
@@ -365,6 +364,10 @@ class LinkPool:
             self.close_idle()  # the event loop ends, and uvloop's may never become garbage
             raise
 
+    def has_one_of_the_first(self, count: int) -> bool:
+        """Whether one of the first so many links is still good, and not in use."""
+        return any(link.number <= count and link.is_alive() for link in self._idle)
+
     def give_back(self, link: Link) -> None:
         """Let others use a link again, unless it was dropped meanwhile."""
         if self.closed or link not in self._used or len(self._idle) >= MOST_IDLE:
@@ -393,9 +396,7 @@ class LinkPool:
     def close(self) -> None:
         """Close all links, those in use included."""
         self.closed = True
-        for link in self._used:
-            link.apart = False
-        self.cut()
+        _close_all(self._idle, self._used, os.getpid(), apart=True)
 
     def cut(self) -> None:
         """Close all links that are not `apart`, and nothing else: callable from any thread."""
@@ -407,11 +408,11 @@ class LinkPool:
         weakref.finalize(self, _close_all, self._idle, self._used, os.getpid())
 
 
-def _close_all(idle: list[Link], used: set[Link], pid: int) -> None:
+def _close_all(idle: list[Link], used: set[Link], pid: int, *, apart: bool = False) -> None:
     if pid != os.getpid():
         return  # a forked child, which would close the connections of its parent
     for link in [*idle, *used]:
-        if not link.apart:
+        if apart or not link.apart:
             link.close()
     idle.clear()
     used.clear()

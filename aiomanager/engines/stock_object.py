@@ -84,25 +84,33 @@ class StockObject:
         """Look for the object, for the first time or since the host does not know it any more.
 
         A restarted host has another under its name. In the same run of the host it was deleted,
-        by somebody who gave up more references than he had; a name that then gives another object
-        gives one where nothing is of what was put.
+        by somebody who gave up more references than he had. Then a name that gives a new object
+        each time, as a second call shows, gives one where nothing is of what was put. The id alone
+        says nothing: it is an address, which another object has soon.
         """
         gone = self._gone
         target = await self._resolve(gone)
-        if "put" in target.methods and "get" in target.methods:
-            if gone is None or target.ident == gone.ident or not self._same_run:
-                return target
-            self._refusal = RemoteError(
-                "the host has deleted the queue, and its name gives another one"
-            )
-            refusal: AioManagerError = self._refusal
-        else:
-            refusal = ConfigurationError(
+        if "put" not in target.methods or "get" not in target.methods:
+            await self._unused(target)
+            raise ConfigurationError(
                 "what is registered under this name is no queue: it has no put and get"
             )
+        if gone is not None and self._same_run:
+            again = await self._resolve(gone)
+            await self._unused(again)
+            if again.ident != target.ident:
+                await self._unused(target)
+                self._refusal = RemoteError(
+                    "the host has deleted the queue, and its name gives another one each time"
+                )
+                raise self._refusal
+        return target
+
+    async def _unused(self, target: Target) -> None:
+        """Give back the reference that the host counts, if it counts one for this."""
         if target.reference is None:
-            await self._pool.function_once("decref", target.ident)
-        raise refusal
+            with contextlib.suppress(AioManagerError):
+                await self._pool.function_once("decref", target.ident)
 
     def known(self, links: int) -> None:
         """The host has answered on one of the first so many links, and knew the object."""
@@ -117,15 +125,14 @@ class StockObject:
                 self._held.target = None
                 self._gone = target
                 # A connection that was there when the host knew the object is one to the same run.
-                self._same_run = self._known_by == self._pool.opened
+                self._same_run = self._pool.has_one_of_the_first(self._known_by)
         raise ObjectGoneError from error
 
     async def give_up(self) -> None:
-        """Give back the reference that the host counts, if it counts one for this."""
+        """Use the object no more."""
         target, self._held.target = self._held.target, None
-        if target is not None and target.reference is None:
-            with contextlib.suppress(AioManagerError):
-                await self._pool.function_once("decref", target.ident)
+        if target is not None:
+            await self._unused(target)
 
     # -- calling ------------------------------------------------------------------------------
 

@@ -7,11 +7,18 @@ import multiprocessing
 import queue
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import managers
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
 
 from tests.faults import KEY, RestartableHost
 from tests.waiting import wait_until_sync
+
+T = TypeVar("T")
 
 
 class Picky(queue.Queue):  # type: ignore[type-arg]
@@ -113,8 +120,6 @@ class StockHost(RestartableHost):
 
     def restart(self) -> None:
         """Kill it and start it again at the same address."""
-        from pathlib import Path
-
         self.kill()
         Path(self.path).unlink(missing_ok=True)
         self.start()
@@ -128,6 +133,17 @@ class StockHost(RestartableHost):
     def references(self) -> int:
         """How many objects it counts references to."""
         return int(self.standard()._number_of_objects())
+
+
+async def blocking(work: Callable[[], T]) -> T:
+    """Run what blocks, on a thread that ends with it: the standard library keeps a connection for
+    each thread."""
+
+    def run() -> T:
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(work).result()
+
+    return await anyio.to_thread.run_sync(run)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 import aiomanager
 from tests.faults import relay
-from tests.stock.host import StockHost
+from tests.stock.host import StockHost, blocking
 from tests.waiting import while_busy
 
 pytestmark = pytest.mark.anyio
@@ -46,9 +46,9 @@ async def test_what_waits_goes_on_when_the_host_is_back(connect, host: StockHost
                 group.start_soon(wait, queue)
             group.start_soon(other.join)
             await anyio.sleep(0.1)  # under way at the host
-            await anyio.to_thread.run_sync(host.kill)
+            await blocking(host.kill)
             group.start_soon(size, queue)
-            await anyio.to_thread.run_sync(host.restart)
+            await blocking(host.restart)
             for number in range(3):
                 await queue.put(number)
         assert sorted(received) == [0, 1, 2]
@@ -83,7 +83,7 @@ async def test_what_is_done_after_a_restart_is_not_counted_there(connect, host):
         await queue.put_many([1, 2])
         async for delivery in queue.deliveries():
             await queue.get()
-            await anyio.to_thread.run_sync(host.restart)
+            await blocking(host.restart)
             with pytest.raises(aiomanager.LeaseLostError):
                 await queue.task_done()
             await queue.put("of this run")

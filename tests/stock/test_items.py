@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import anyio
 import pytest
 
 from aiomanager import DecodeError, wrap
 from tests.contract.foreign import Parcel, lose
-from tests.stock.host import StockHost
+from tests.stock.host import StockHost, blocking
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ async def test_an_item_that_nobody_here_can_unpickle_lets_others_pass(connect, h
         queue = manager.queue("jobs")
         await queue.put(Parcel("goods"))
         await queue.put_many(range(3))
-        received = []
+        received: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
             lose(patch)
             while len(received) < 3:
@@ -52,20 +53,21 @@ async def test_an_item_that_nobody_here_can_unpickle_lets_others_pass(connect, h
                 with pytest.raises(DecodeError):
                     await queue.get(timeout=5)
             assert time.monotonic() - start > 0.1
-        standard = await anyio.to_thread.run_sync(lambda: host.standard().jobs())
-        assert await anyio.to_thread.run_sync(lambda: standard.get(timeout=8)) == Parcel("goods")
+        standard = await blocking(lambda: host.standard().jobs())
+        assert await blocking(lambda: standard.get(timeout=8)) == Parcel("goods")
 
 
 async def test_a_wrapped_queue_whose_host_was_restarted_says_so(host: StockHost):
     """It has no name by which it could be found again."""
-    queue = wrap(await anyio.to_thread.run_sync(lambda: host.standard().jobs()))
+    queue = wrap(await blocking(lambda: host.standard().jobs()))
     await queue.put(1)
-    await anyio.to_thread.run_sync(host.restart)
+    await blocking(host.restart)
     with pytest.raises(Exception, match="restarted"):
         await queue.qsize()
     await queue.aclose()
 
 
+@pytest.mark.may_leave("tasks")
 async def test_what_a_closed_loop_has_left_is_back_while_the_program_goes_on(host: StockHost):
     """Whether the queue itself is still there or not."""
 
@@ -86,14 +88,14 @@ async def test_what_a_closed_loop_has_left_is_back_while_the_program_goes_on(hos
 
     kept: list[object] = []
     for backend in ("asyncio", "trio"):
-        queue = await anyio.to_thread.run_sync(use_and_leave, backend)
-        jobs = await anyio.to_thread.run_sync(lambda: host.standard().jobs())
+        queue = await blocking(partial(use_and_leave, backend))
+        jobs = await blocking(lambda: host.standard().jobs())
         await wait_until(
-            lambda jobs=jobs: anyio.to_thread.run_sync(lambda: jobs.qsize() == 2),  # type: ignore[misc]
+            lambda jobs=jobs: blocking(lambda: jobs.qsize() == 2),  # type: ignore[misc]
             timeout=3,
             description="both are back",
         )
-        items = [await anyio.to_thread.run_sync(jobs.get) for _ in range(2)]
+        items = [await blocking(jobs.get) for _ in range(2)]
         assert sorted(items) == ["kept", "leased"]
         del queue
         kept.clear()

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import aiomanager
-from tests.stock.host import StockHost
+from tests.stock.host import StockHost, blocking
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def test_put_many_says_how_many_were_put_before_the_one_that_was_refused(c
         queue = manager.queue("picky")
         with pytest.raises(ValueError, match="bad item") as refused:
             await queue.put_many(["a", "b", "bad", "c"])
-        assert refused.value.accepted == 2
+        assert getattr(refused.value, "accepted") == 2  # noqa: B009 - not one of ours
         assert await queue.get_many(9) == ["a", "b"]
 
 
@@ -84,9 +84,9 @@ async def test_a_put_that_was_not_sent_waits_for_the_host(connect, host: StockHo
     async with connect(reconnect=20) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")
-        await anyio.to_thread.run_sync(host.kill)
+        await blocking(host.kill)
         async with anyio.create_task_group() as group:
             group.start_soon(queue.put, "while away")
             await anyio.wait_all_tasks_blocked()
-            await anyio.to_thread.run_sync(host.restart)
+            await blocking(host.restart)
         assert await queue.get(timeout=5) == "while away"
