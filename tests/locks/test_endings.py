@@ -134,6 +134,9 @@ class ScriptedConnection:
     def received(self) -> None:
         return None
 
+    def is_alive(self) -> bool:
+        return not self.closed.is_set()
+
     def close(self) -> None:
         self.closed.set()
 
