@@ -103,7 +103,8 @@ class AsyncNamespace(AsyncProxy):
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         exposed = self._reference.exposed or ()
-        if not name.startswith("_") and name not in exposed:
+        known = name.startswith("_") or name in exposed or self._reference.guessed
+        if not known:
             how = f'call("__getattribute__", {name!r})' if "get" in exposed else f"get({name!r})"
             raise NotExposedError(f"an attribute of a Namespace is had by `await {how}`")
         return super().__getattr__(name)
@@ -121,6 +122,7 @@ class AsyncNamespace(AsyncProxy):
         return await self._own_or("delete", "__delattr__", *args, **kwds)
 
     async def _own_or(self, own: str, method: str, *args: Any, **kwds: Any) -> Any:
+        await self._reference.find_out()
         method = own if own in (self._reference.exposed or ()) else method
         return await self._call(method, *args, **kwds)
 

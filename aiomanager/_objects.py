@@ -95,8 +95,7 @@ class AsyncProxy:
 
     async def _call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
         reference = self._reference
-        if reference.exposed is None:
-            await finish(reference.find_exposed)
+        await reference.find_out(method)
         reference.check(method)
         request = reference.request(method, *args, **kwds)
         return await self._in_turn(method, lambda: reference.ask(request))
@@ -109,6 +108,7 @@ class AsyncProxy:
     async def copy(self, *args: Any, **kwds: Any) -> Any:
         """The object itself, copied into this process; where it exposes a `copy`, what that
         returns."""
+        await self._reference.find_out()
         exposed = self._reference.exposed or ()
         return await self.call("copy" if "copy" in exposed else "#GETVALUE", *args, **kwds)
 

@@ -52,6 +52,7 @@ class Reference:
 
     Attributes:
         ident: the object's id at the host.
+        guessed: more may be exposed than is known here.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Reference:
         self.ident: str = token.id
         self._token = token
         self.exposed = None if exposed is None else frozenset(exposed)
+        self.guessed = False
         # Nothing else refers to the proxy from here, so that it becomes garbage where the job is
         # done, and the standard library tells the host there.
         self._proxy = [] if proxy is None else [proxy]
@@ -92,6 +94,13 @@ class Reference:
     async def find_exposed(self) -> None:
         """Ask the host which methods the object exposes."""
         self.exposed = frozenset(await self._function("get_methods", self._token))
+        self.guessed = False
+
+    async def find_out(self, method: str = "") -> None:
+        """Ask it where that is not known, or may be wrong about a method or anything."""
+        exposed = self.exposed
+        if exposed is None or (self.guessed and method not in exposed):
+            await finish(self.find_exposed)
 
     async def count(self) -> None:
         """Have the host count this reference."""
@@ -150,7 +159,9 @@ class Reference:
 
     def check(self, method: str) -> None:
         """Raise `NotExposedError` where the object is known not to have the method."""
-        if self.exposed is not None and method not in self.exposed | ALWAYS_EXPOSED:
+        if self.exposed is None or self.guessed:
+            return
+        if method not in self.exposed | ALWAYS_EXPOSED:
             raise NotExposedError(
                 f"this {self.typeid!r} has no {method!r} for other processes; it exposes: "
                 f"{', '.join(sorted(self.exposed)) or 'nothing'}"
@@ -302,6 +313,8 @@ class Found:
         if exposed is None and self._in_thread:
             exposed = home.function_now("get_methods", token)
         reference = Reference(home, token, exposed)
+        # The pickle of such a proxy does not say what the object exposes beside attributes.
+        reference.guessed = kind is _managers.NamespaceProxy and not options.get("exposed")
         self.uncounted.append(reference)
         return _wrapper(reference)
 
