@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
-from multiprocessing import process, util
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.defects.table import Defect, Patch, enter
@@ -19,16 +19,19 @@ defect = enter(DEFECTS)
 
 @defect
 def children_cut_connections() -> Sequence[Patch]:
-    """A forked child that ends shuts down what it has inherited, and so its parent's."""
-    private: Any = util
-    end = private._exit_function
+    """A forked child shuts down what it has inherited, and so its parent's."""
+    fork = os.fork
 
-    def cut_and_end() -> None:
-        if process.parent_process() is not None:
-            _shut_down_connections()
-        end()
+    def fork_and_cut() -> int:
+        inherited = _connections()
+        pid = fork()
+        for sock in inherited:
+            if pid == 0:
+                _shut_down(sock)
+            sock.close()
+        return pid
 
-    return [(util, "_exit_function", cut_and_end)]
+    return [(os, "fork", fork_and_cut)]
 
 
 @defect
@@ -39,15 +42,27 @@ def cut_off_before_returns() -> Sequence[Patch]:
     shutdown = private._shutdown
 
     def cut_and_shut_down() -> None:
-        _shut_down_connections()
+        for sock in _connections():
+            _shut_down(sock)
+            sock.close()
         shutdown()
 
     return [(threading, "_shutdown", cut_and_shut_down)]
 
 
-def _shut_down_connections() -> None:
-    """Shut down every socket of this process that is connected to something with an address."""
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as sock:
+def _connections() -> list[socket.socket]:
+    """Every socket of this process that is connected to something with an address, once more."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sock = socket.socket(fileno=os.dup(int(path.name)))
             if sock.getpeername():
-                sock.shutdown(socket.SHUT_RDWR)
+                found.append(sock)
+            else:
+                sock.close()
+    return found
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

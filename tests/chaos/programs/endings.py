@@ -108,16 +108,18 @@ def _stay(log: Log, options: Options, proxy: Any, over: threading.Event) -> None
     async def stay() -> None:
         rng = random.Random(options["seed"])
         async with _queue(options, proxy) as queue, anyio.create_task_group() as group:
-            scope = anyio.CancelScope()
+            scope, done = anyio.CancelScope(), anyio.Event()
 
             async def get() -> None:
                 with scope:
                     await _get_and_give_up(log, queue, rng)
+                done.set()
 
             group.start_soon(get)
             await anyio.sleep(rng.uniform(0, options["longest"]))
-            # A get that has returned in a daemon's last moment would be its own.
+            # A get that returned in a daemon's last moment would be its own.
             scope.cancel()
+            await done.wait()
             over.set()
             await anyio.sleep_forever()
 
