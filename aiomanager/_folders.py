@@ -16,13 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from ._errors import ConfigurationError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows, where private addresses are ports
-    pass
+    fcntl = None
 
 # What a socket's path may have in bytes, without the NUL at its end.
 PATH_LIMIT = 107 if sys.platform == "linux" else 103

@@ -142,7 +142,8 @@ class Session:
             waits: the answer may take any time; the host is asked now and then if it is there.
         """
         request_id = next(self._ids)
-        parts = pack_request(request_id, ident, method, args, frames, *(numbered or ()))
+        channel, number = numbered or ("", 0)
+        parts = pack_request(request_id, ident, method, args, frames, channel, number)
         request = _Request(parts, waits)
         if self.state is State.CLOSED:
             request.fail(ConnectionLostError(self._why_closed))

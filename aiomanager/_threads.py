@@ -57,12 +57,14 @@ class Blocking(Protocol):
     def receive(self, timeout: float | None) -> Buffer:
         """The next message, which has to begin and to end within so many seconds: a host that
         lets it drip must not stretch them. Raises `TimeoutError`."""
+        ...
 
     def received(self) -> Buffer | None:
         """A message that came together with the one before, if there is one."""
 
     def is_alive(self) -> bool:
         """`Link.is_alive`."""
+        ...
 
     def trust(self) -> None:
         """Take long messages from now on: the host has shown that it has the key."""

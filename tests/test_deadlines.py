@@ -3,8 +3,10 @@ together and a second, whatever stands before them."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -152,17 +154,19 @@ async def test_a_put_that_waits_for_room_says_what_it_has_put(host, lane):
     """Its manager closes: the error has the number of items that the queue has taken."""
     async with aiomanager.connect(host.path, KEY, lane=lane) as other:
         small = other.queue("small")
-        async with anyio.create_task_group() as group:
-            async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+        async with (
+            anyio.create_task_group() as group,
+            aiomanager.connect(host.path, KEY, lane=lane) as manager,
+        ):
 
-                async def put() -> None:
-                    with pytest.raises(ConnectionLostError, match="closed") as caught:
-                        await manager.queue("small").put_many(range(10))
-                    error: Any = caught.value
-                    assert (error.accepted, error.outcome_known) == (1, True)
+            async def put() -> None:
+                with pytest.raises(ConnectionLostError, match="closed") as caught:
+                    await manager.queue("small").put_many(range(10))
+                error: Any = caught.value
+                assert (error.accepted, error.outcome_known) == (1, True)
 
-                group.start_soon(put)
-                await wait_until(small.full, description="the first have found room")
+            group.start_soon(put)
+            await wait_until(small.full, description="the first have found room")
         assert await small.get_many(10) == [0]
 
 
@@ -204,6 +208,10 @@ async def test_connecting_that_raises_ends_in_an_error(host, error):
             assert await queue.get() == "after"
 
 
+def _at_least(things: list[float], count: int) -> bool:
+    return len(things) >= count
+
+
 async def test_connections_that_break_at_once_are_made_less_and_less_often(host, wire, lane):
     """A call that ends each connection it is sent over is not sent again without a pause."""
     connected: list[float] = []
@@ -212,14 +220,17 @@ async def test_connections_that_break_at_once_are_made_less_and_less_often(host,
     ) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")
-        with anyio.move_on_after(3):
-            async with anyio.create_task_group() as group:
-                group.start_soon(queue.get)
-                group.start_soon(queue.join)
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.get)
+            group.start_soon(queue.join)
+            with anyio.move_on_after(3):
                 while True:
-                    count = len(connected)
+                    connections = len(connected) + 1
                     wire.cut()
-                    await wait_until(lambda: len(connected) > count, description="it is back")
-        pauses = [later - earlier for earlier, later in zip(connected, connected[1:], strict=False)]
+                    await wait_until(
+                        partial(_at_least, connected, connections), description="it is back"
+                    )
+            group.cancel_scope.cancel()
+        pauses = [later - earlier for earlier, later in itertools.pairwise(connected)]
         assert len(connected) <= 10
         assert pauses[-1] > 0.3 > pauses[0]

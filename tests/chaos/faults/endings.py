@@ -77,10 +77,8 @@ def endings_at_stock_hosts(stage: Stage, trials: int) -> None:
             drain = StockQueue(stage.address, KEY, QUEUE)
             try:
                 until(
-                    lambda: put <= _taken_by(stage, drain),
-                    "what was held is back",
-                    while_busy(BACK),
-                )  # noqa: B023
+                    partial(_are_back, stage, put, drain), "what was held is back", while_busy(BACK)
+                )
             except Stuck as exc:
                 stage.failed(f"{flavour}: {exc}")
             drain.close()
@@ -93,6 +91,10 @@ def endings_at_stock_hosts(stage: Stage, trials: int) -> None:
 def _records(stage: Stage, *events: str) -> Iterator[Record]:
     for path in stage.folder.glob("*.jsonl"):
         yield from (record for record in read(path) if record["e"] in events)
+
+
+def _are_back(stage: Stage, put: set[str], drain: StockQueue) -> bool:
+    return put <= _taken_by(stage, drain)
 
 
 def _taken_by(stage: Stage, drain: StockQueue) -> set[str]:
