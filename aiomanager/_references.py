@@ -258,7 +258,8 @@ def _is_counted_here(proxy: Any) -> bool:
     child which it has made itself."""
     if proxy._owned_by_manager:
         return True
-    finalizer: Any = vars(proxy).get("_close")
+    attributes: dict[str, Any] = vars(proxy)
+    finalizer = attributes.get("_close")
     return finalizer is not None and finalizer._pid == os.getpid()  # noqa: SLF001
 
 
