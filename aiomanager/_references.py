@@ -19,7 +19,13 @@ import anyio.to_thread
 
 from ._addresses import Address, parse
 from ._afterwards import afterwards, logger
-from ._errors import AioManagerError, ConfigurationError, EncodeError, RemoteError
+from ._errors import (
+    AioManagerError,
+    ConfigurationError,
+    ConnectionLostError,
+    EncodeError,
+    RemoteError,
+)
 from ._frames import STOCK_PROTOCOL, decode, dumps_for_hosts
 from ._homes import Home, home_at
 from ._links import Conversation
@@ -239,8 +245,14 @@ class Reference:
         return self._description
 
     async def _ask_for_description(self) -> str:
-        answer = or_failure(self.answer(self.request("__repr__")))
-        description = await self.converse(answer, 0)
+        request = self.request("__repr__")
+        try:
+            description = await self.converse(or_failure(self.answer(request)), 0)
+        except ConnectionLostError as exc:
+            if exc.outcome_known:
+                raise
+            # To ask again changes nothing, and what broke may have been idle for long.
+            description = await self.converse(or_failure(self.answer(request)), 0)
         return "" if isinstance(description, Failure) else str(description)
 
 

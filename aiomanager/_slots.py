@@ -173,9 +173,13 @@ def replica(error: Exception) -> Exception:
     try:
         other = copy.copy(error)
     except Exception:
-        return error  # one that cannot be copied is better than none
+        other = None
     if type(other) is not type(error):
-        return error
+        # One that wants other arguments than it keeps is made without asking it.
+        other = type(error).__new__(type(error), *error.args)
+        other.args = error.args
+        vars(other).update(vars(error))
+    assert other is not None
     other.__traceback__ = error.__traceback__
     other.__cause__ = error.__cause__
     other.__context__ = error.__context__

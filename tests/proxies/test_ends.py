@@ -101,17 +101,17 @@ async def test_a_timeout_holds_though_the_host_is_frozen(timeout):
     """It has ended within a second after it, whatever is waited for."""
     running: Any
     with objects.running() as running:
-        event, lock, semaphore = running.Event(), running.RLock(), running.Semaphore(0)
-        barrier = running.Barrier(2)
-        result = await wrap(running.Pool(1)).apply_async(objects.slowly, (0.5,))
-        calls = [
-            wrap(event).wait,
-            lambda seconds: wrap(lock).acquire(timeout=seconds),
-            lambda seconds: wrap(semaphore).acquire(True, seconds),
-            wrap(barrier).wait,
-            result.get,
-            result.wait,
-        ]
+        async with connected(running, call_timeout=1, reconnect=2) as manager:
+            lock, semaphore = await manager.proxy("RLock"), await manager.proxy("Semaphore", 0)
+            result = await (await manager.proxy("Pool", 1)).apply_async(objects.slowly, (0.5,))
+            calls = [
+                (await manager.proxy("Event")).wait,
+                lambda seconds: lock.acquire(timeout=seconds),
+                lambda seconds: semaphore.acquire(True, seconds),
+                (await manager.proxy("Barrier", 2)).wait,
+                result.get,
+                result.wait,
+            ]
         process = psutil.Process(running._process.pid)
         took = []
 
@@ -131,9 +131,13 @@ async def test_a_timeout_holds_though_the_host_is_frozen(timeout):
         assert max(took) < timeout + while_busy(1)
 
 
-def connected(running: Any) -> aiomanager.AsyncManager:
+def connected(
+    running: Any, *, call_timeout: float = 0.5, reconnect: float = 0.5
+) -> aiomanager.AsyncManager:
     """A connection that gives up soon."""
-    return aiomanager.connect(running.address, objects.KEY, call_timeout=0.5, reconnect=0.5)
+    return aiomanager.connect(
+        running.address, objects.KEY, call_timeout=call_timeout, reconnect=reconnect
+    )
 
 
 async def waiting(manager: aiomanager.AsyncManager, what: str) -> Any:
@@ -150,6 +154,31 @@ async def waiting(manager: aiomanager.AsyncManager, what: str) -> Any:
     iterator = await pool.imap(objects.slowly, [0, 0.5])
     await anext(iterator)
     return iterator.__anext__
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_is_cut_while_somebody_waits(manager):
+    """To wait changes nothing, so it is waited on over another connection."""
+    proxy = manager.Event()
+    pool = wrap(manager.Pool(1))
+    event, result = wrap(proxy), await pool.apply_async(objects.slowly, (0.5,))
+    outcomes = []
+
+    async def wait(call):
+        outcomes.append(await call())
+
+    async with anyio.create_task_group() as group:
+        assert not await event.wait(0.01)
+        await result.wait(0.01)  # they have been looked at
+        group.start_soon(wait, event.wait)
+        group.start_soon(wait, result.get)
+        home = event._reference.home
+        await wait_until(lambda: len(home.pool._used) == 2, description="both wait")
+        home.pool.cut()
+        await wait_until(lambda: len(outcomes) == 1, description="the result is there")
+        proxy.set()
+    assert outcomes == [0.5, True]
+    await pool.terminate()
 
 
 # -- event loops ------------------------------------------------------------

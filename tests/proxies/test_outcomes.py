@@ -15,6 +15,7 @@ import pytest
 import aiomanager
 from aiomanager import wrap
 from aiomanager._replies import NotThereError, load_queue_reply, load_reply
+from aiomanager._slots import replica
 from tests import objects
 from tests.proxies.freed import all_freed
 
@@ -265,3 +266,23 @@ async def test_a_connection_leaves_no_reference(manager):
             await connected.queue("task_queue").put(1)
             assert manager._number_of_objects() == before + 1
     await all_freed(manager, before)
+
+
+class Picky(Exception):
+    """Wants other arguments than it keeps, as many do."""
+
+    def __init__(self, code: int, *, why: str) -> None:
+        super().__init__(f"{code}: {why}")
+        self.code = code
+
+
+@pytest.mark.parametrize("error", [Picky(1, why="x"), OSError(5, "disk"), KeyError("k")])
+def test_an_equal_error_for_another_waiter(error):
+    """Also of one that cannot be copied."""
+    error.__cause__ = ValueError("cause")
+    other = replica(error)
+    assert other is not error
+    assert is_equal(other, error)
+    assert vars(other) == vars(error)
+    assert str(other) == str(error)
+    assert other.__cause__ is error.__cause__
