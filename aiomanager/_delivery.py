@@ -32,8 +32,12 @@ NO_SENTINEL: Any = _NoSentinel()
 
 def is_sentinel(item: object, sentinel: object) -> bool:
     """Whether an item is the one that ends an iteration. Other types are never compared, as their
-    `==` may do anything."""
-    return item is sentinel or (type(item) is type(sentinel) and bool(item == sentinel))
+    `==` may do anything. An item that cannot be compared, as an array cannot, is another one: it is
+    the loop's, and the loop goes on."""
+    try:
+        return item is sentinel or (type(item) is type(sentinel) and bool(item == sentinel))
+    except Exception:
+        return False
 
 
 class Lessor(Protocol[T]):

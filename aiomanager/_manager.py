@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import managers
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Literal, NoReturn, Self
 from weakref import ref
 
@@ -18,6 +18,7 @@ import anyio
 
 from ._addresses import Address, parse
 from ._ahead import PREFETCH
+from ._delivery import is_sentinel
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from ._faces import STOCK_METHODS
@@ -167,33 +168,45 @@ class AsyncManager:
             await finish(self._close)
 
     def queue(
-        self, name: str, *, sentinel: object = None, prefetch: int = PREFETCH
+        self, name: str, *, sentinel: Any = ..., prefetch: int | EllipsisType = ...
     ) -> AsyncQueue[Any]:
-        """The queue that the host registered under `name`; the same object for the same name.
+        """The queue that the host registered under `name`; the same object for the same name, with
+        the options that it was first asked for with.
 
         Args:
-            sentinel: the item that ends iterations over it; `NO_SENTINEL` for none.
+            sentinel: the item that ends iterations over it, None where it is left out;
+                `NO_SENTINEL` for none.
             prefetch: how many items an iteration holds at once at most, the one that the loop
-                works on included. More than 1 spares a quick loop round trips; several consumers
-                then begin with items in another order than that of the puts. It holds them only
-                where the loop is quick, for 50 ms at most, and on hosts that hand them out again
-                if this process dies.
+                works on included; 1 where it is left out. More than 1 spares a quick loop round
+                trips; several consumers then begin with items in another order than that of the
+                puts. It holds them only where the loop is quick, for 50 ms at most, and on hosts
+                that hand them out again if this process dies.
 
         Whether the host has it shows at the first use: `ConfigurationError` where it has not.
+
+        Raises:
+            ConfigurationError: an option differs from what the queue has already in this manager.
         """
         self._check_open()
         if name not in self._queues:
-            engine = partial(self._engine_here, self._queues, name)
-            queue: AsyncQueue[Any] = AsyncQueue(
-                engine,
+            options = (
+                None if sentinel is ... else sentinel,
+                PREFETCH if prefetch is ... else prefetch,
+            )
+            self._queues[name] = AsyncQueue(
+                partial(self._engine_here, self._queues, name),
                 name,
-                sentinel,
-                prefetch,
-                reduce=partial(self._passed_on, name, sentinel, prefetch),
+                *options,
+                reduce=partial(self._passed_on, name, *options),
                 methods=None if self._hosts(name) else partial(self._methods_of, name),
             )
-            self._queues[name] = queue
-        return self._queues[name]
+            return self._queues[name]
+        queue = self._queues[name]
+        if prefetch not in (..., queue.prefetch):
+            raise _other_option(name, "prefetch", queue.prefetch, prefetch)
+        if sentinel is not ... and not is_sentinel(sentinel, queue.sentinel):
+            raise _other_option(name, "sentinel", queue.sentinel, sentinel)
+        return queue
 
     async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:
         """Call what the host registered under `name`, with the arguments, and return the object
@@ -225,8 +238,12 @@ class AsyncManager:
         return self._hosted
 
     async def shutdown(self) -> None:
-        """End the host, with all that it hosts."""
+        """End the host, with all that it hosts. Calls of its clients that wait, whatever process
+        they are in, raise `ConnectionLostError`."""
         self._check_open()
+        if self._memory is not None:
+            self._memory.host.shutdown()
+            return
         await finish(lambda: self._pool.function("shutdown"))
 
     # -- inside -------------------------------------------------------------------------------
@@ -367,7 +384,9 @@ class AsyncManager:
         queues = None if self._memory_queues is None else dict(self._memory_queues)
         if not name:
             return MemoryHost(queues)
-        return _memory_hosts.setdefault(name, MemoryHost(queues))
+        if name not in _memory_hosts or _memory_hosts[name].is_shut_down:
+            _memory_hosts[name] = MemoryHost(queues)
+        return _memory_hosts[name]
 
     async def _reach(self) -> None:
         """Find out whether there is a host, and whether it is one of ours."""
@@ -440,6 +459,14 @@ class AsyncManager:
 async def _give_up(reference: Reference) -> None:
     with contextlib.suppress(AioManagerError):  # the host is gone, and the object with it
         await reference.give_up()
+
+
+def _other_option(name: str, option: str, has: object, asked: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"the queue {name!r} has {option}={has!r} in this manager, so it cannot have "
+        f"{option}={asked!r}: ask for it with the same options everywhere, leave them out where it "
+        "has them already, or connect once more for others"
+    )
 
 
 async def _close_queue(queue: AsyncQueue[Any]) -> None:

@@ -79,6 +79,13 @@ class MemoryHost:
         self._queues = {
             name: HostedQueue(self._timers, maxsize) for name, maxsize in (queues or {}).items()
         }
+        self.is_shut_down = False
+
+    def shutdown(self) -> None:
+        """End for all clients; their calls under way raise `ConnectionLostError`."""
+        self.is_shut_down = True
+        for client in list(self._clients):
+            client.close("the host was shut down")
 
     def queue(self, name: str) -> HostedQueue:
         if name not in self._queues:
@@ -124,11 +131,12 @@ class MemoryClient:
         host.enter(self)
         self._host: MemoryHost | None = host
         self._waiting: WeakSet[Slot[Any]] = WeakSet()
+        self._why = "this manager is closed"
 
     @property
     def host(self) -> MemoryHost:
         if self._host is None:
-            raise _closed()
+            raise ConnectionLostError(self._why)
         return self._host
 
     def slot(self) -> Slot[Any]:
@@ -137,14 +145,14 @@ class MemoryClient:
         self._waiting.add(slot)
         return slot
 
-    def close(self) -> None:
+    def close(self, why: str = "this manager is closed") -> None:
         """Leave; calls under way raise `ConnectionLostError`."""
         if self._host is None:
             return
-        host, self._host = self._host, None
-        for slot in self._waiting:
+        host, self._host, self._why = self._host, None, why
+        for slot in list(self._waiting):
             if not slot.filled:
-                slot.fail(_closed())
+                slot.fail(ConnectionLostError(why, outcome_known=False))
         host.leave(self)
 
     def lose_loop(self) -> None:
@@ -253,10 +261,6 @@ class MemoryEngine(QueueEngine):
         if ticket is not None:
             with contextlib.suppress(ConnectionLostError):
                 self._hosted.cancel(self._client, ticket)
-
-
-def _closed() -> ConnectionLostError:
-    return ConnectionLostError("this manager is closed")
 
 
 def _reply(slot: Slot[Any]) -> Callable[[Any], bool]:
