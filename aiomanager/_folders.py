@@ -29,7 +29,8 @@ except ImportError:  # Windows, where private addresses are ports
 # What a socket's path may have in bytes, without the NUL at its end.
 PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
-_PREFIX = "aiomanager-host-"
+# As the folders of multiprocessing are called, so that who knows them knows these.
+_PREFIX = "pymp-aiomanager-"
 _SOCKET = "socket"
 # Where a path is short on every system, for a temporary folder whose path is not.
 _SHORT = ("/tmp", "/var/tmp")  # noqa: S108 - in it, a folder for this user alone is made
@@ -117,6 +118,8 @@ def _make(base: str) -> tuple[str, int | None]:
             lock = _locked(path, patient=True)
         except FileNotFoundError:
             continue  # taken for a dead host's before it was locked
+        except BlockingIOError:
+            continue  # the same, by somebody who is slow to remove it
         except OSError:
             return path, None  # nobody else can lock it either
         return path, lock

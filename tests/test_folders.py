@@ -162,7 +162,7 @@ def _of_another_user(folder: Path) -> None:
 
 def _of_another_machine(folder: Path) -> None:
     folder.rename(
-        folder.with_name(folder.name.replace(_folders._prefix(), "aiomanager-host-xxxxxx-"))
+        folder.with_name(folder.name.replace(_folders._prefix(), "pymp-aiomanager-xxxxxx-"))
     )
 
 
@@ -242,7 +242,7 @@ for _ in range(150):
         left_by_a_killed_host()
     hosts = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [host.wait(60) for host in hosts] == [0] * 4
-    assert not list(temporary.iterdir())
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
