@@ -77,10 +77,10 @@ def endings_at_stock_hosts(stage: Stage, trials: int) -> None:
             drain = StockQueue(stage.address, KEY, QUEUE)
             try:
                 until(
-                    lambda: put <= _taken_by(stage, drain),
+                    partial(_all_taken, stage, drain, put),
                     "what was held is back",
                     while_busy(BACK),
-                )  # noqa: B023
+                )
             except Stuck as exc:
                 stage.failed(f"{flavour}: {exc}")
             drain.close()
@@ -95,14 +95,14 @@ def _records(stage: Stage, *events: str) -> Iterator[Record]:
         yield from (record for record in read(path) if record["e"] in events)
 
 
-def _taken_by(stage: Stage, drain: StockQueue) -> set[str]:
-    """Take what is there; return what anybody has processed up to now."""
+def _all_taken(stage: Stage, drain: StockQueue, put: set[str]) -> bool:
+    """Take what is there; whether all that was put has been processed by anybody."""
     with contextlib.suppress(queue.Empty):
         while True:
             message = drain.call("get", False)
             stage.note("delivered", id=message["id"], sha=digest(message), attempt=None, taken=True)
             stage.note("processed", id=message["id"])
-    return {record["id"] for record in _records(stage, "processed")}
+    return put <= {record["id"] for record in _records(stage, "processed")}
 
 
 def _acks_left(stage: Stage) -> int:
@@ -166,6 +166,7 @@ def _end(stage: Stage, number: int) -> None:
             return
         finally:
             program.kill()
+    stage.note("ended", who=path.stem)
     expected = EXIT_CODES.get(way, 0)
     fine = expected is None or program.returncode == expected
     stage.check(fine, f"{options} ended with {program.returncode}: {errors.decode()[-500:]}")
