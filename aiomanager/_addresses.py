@@ -134,10 +134,10 @@ def _is_host(text: str) -> bool:
 
 
 def _unix(path: str, address: object) -> Address:
+    if not path:
+        raise _unknown(address)
     # The system would take a path to end at a NUL, and find another socket. Abstract names, which
     # begin with one, may have more of them.
-    if not path or ("\0" in path and path[0] != "\0"):
-        raise _unknown(address)
     if "\0" in path:
         if not is_abstract(path):
             raise ConfigurationError(f"{address!r} is no address: no path has a NUL in it")

@@ -67,7 +67,11 @@ def cut_at_exit(connections: Connections) -> None:
 
 
 def at_exit(job: Callable[[], object]) -> None:
-    """Do a job when the interpreter ends, before connections are cut. What it raises is logged."""
+    """Do a job when the interpreter ends, before connections are cut and references given up.
+
+    It is done twice: when the main thread has ended, and again when all threads have that the
+    interpreter waits for. What it raises is logged.
+    """
     _last_jobs.append(job)
 
 
@@ -88,9 +92,13 @@ def _do(job: Callable[[], object]) -> None:
         logger.debug("left undone: %r: %s", job, exc)
 
 
-def _end() -> None:
+def _do_last_jobs() -> None:
     for job in _last_jobs:
         _do(job)
+
+
+def _end() -> None:
+    _do_last_jobs()
     for connections in list(_to_cut):
         with contextlib.suppress(Exception):
             connections.cut()
@@ -113,7 +121,17 @@ def _start_anew() -> None:
 # What `atexit` runs comes too late, when the interpreter has waited for all threads. This is how
 # `concurrent.futures` does it.
 getattr(threading, "_register_atexit", lambda _: None)(_end)
-# With multiprocessing's own finalizers, and before those that stop a manager.
-util.Finalize(None, _finish_at_exit, exitpriority=20)
+
+
+def _register(_: object = None) -> None:
+    # With multiprocessing's own finalizers, and before those that give references up (10) or stop
+    # a manager.
+    util.Finalize(None, _do_last_jobs, exitpriority=30)
+    util.Finalize(None, _finish_at_exit, exitpriority=20)
+
+
+_register()
+# A child of multiprocessing's forgets the finalizers of its parent.
+util.register_after_fork(_register, _register)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)

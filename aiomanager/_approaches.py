@@ -6,7 +6,7 @@ Both lanes connect by an `Approach`. It does no I/O; `_connecting` does.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from multiprocessing import AuthenticationError as StandardAuthenticationError
 from time import monotonic
 from types import TracebackType
@@ -103,7 +103,7 @@ class Approach:
         return True
 
     @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
+    def errors(self) -> Generator[None]:
         """Turn what is raised outside of an attempt into errors of ours."""
         try:
             yield

@@ -164,10 +164,9 @@ class Batcher(Generic[Entry, T]):
             return
         for submitted in batch:
             submitted.fail(replica(error))
-        if sending.host_gone:
+        while sending.behind is not None and self._waiting:
             # The host was given up while these waited as well.
-            while self._waiting:
-                self._waiting.popleft().fail(replica(error))
+            self._waiting.popleft().fail(replica(sending.behind))
 
     def _next_batch(self) -> list[Submitted[T]]:
         batch: list[Submitted[T]] = []

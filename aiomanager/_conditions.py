@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,19 +11,24 @@ import anyio
 
 from ._afterwards import on_behalf_of_nobody
 from ._links import Conversation
-from ._locks import AsyncLock, Hold, current_owner, release_all, releasing_all
-from ._references import ANSWER_TIMEOUT, Reference
+from ._locks import AsyncLock, Hold, release_all, releasing_all
+from ._references import Reference
 from ._slots import finish
 
 
 class AsyncCondition(AsyncLock):
     """A `Condition`; an async context manager, as it is a lock too."""
 
-    _always_owned = True
+    _own = frozenset({"acquire", "release", "wait", "notify", "notify_all"})
+    _kind = re.compile(r"<Condition\(")
 
-    async def wait(self, timeout: float | None = None) -> bool:
-        """Release the lock, wait up to `timeout` seconds, for ever if None, for a notification,
-        and acquire the lock again, which may take longer; whether there was a notification.
+    async def _is_owned(self) -> bool:
+        return True
+
+    async def wait(self, *args: Any, **kwds: Any) -> Any:
+        """`wait(timeout=None)`: release the lock, wait up to `timeout` seconds, for ever if None,
+        for a notification, and acquire the lock again, which may take longer; whether there was a
+        notification.
 
         Each waiting task costs a thread and a connection, here and at the host. The host is not
         asked in slices: a notification that comes while a slice that has ended waits for the lock
@@ -34,7 +40,9 @@ class AsyncCondition(AsyncLock):
         `notify_all`, so others may wake for nothing; a notification that comes for a task that has
         left is passed on.
         """
-        return await self._wait(timeout)
+        if self._hold is None and not await self._is_of_its_kind():
+            return await self._call("wait", *args, **kwds)
+        return await self._wait(*args, **kwds)
 
     async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait up to `timeout` seconds, for ever if None, until the predicate is true, and return
@@ -54,43 +62,49 @@ class AsyncCondition(AsyncLock):
                 left = min(left, deadline - anyio.current_time())
             if result or left <= 0:
                 return result
-            await self._wait(left)
+            await self.wait(left)
 
-    async def notify(self, n: int = 1) -> None:
-        """Wake up to `n` of those who wait; RuntimeError where this task does not own the lock.
-        Cancelled, they are woken all the same."""
-        await self._notify("notify", n)
+    async def notify(self, *args: Any, **kwds: Any) -> Any:
+        """`notify(n=1)`: wake up to `n` of those who wait; RuntimeError where this task does not
+        own the lock. Cancelled, they are woken all the same."""
+        return await self._notify("notify", *args, **kwds)
 
-    async def notify_all(self) -> None:
+    async def notify_all(self, *args: Any, **kwds: Any) -> Any:
         """Wake all who wait; as `notify`."""
-        await self._notify("notify_all")
+        return await self._notify("notify_all", *args, **kwds)
 
-    async def _notify(self, method: str, *args: int) -> None:
-        reference, hold = self._reference, self._owned_hold(method)
-        await finish(
+    async def _notify(self, method: str, *args: Any, **kwds: Any) -> Any:
+        if self._hold is None and not await self._is_of_its_kind():
+            return await self._call(method, *args, **kwds)
+        hold = self._owned_hold(method)
+        reference = hold.reference
+        conversation = reference.answer(reference.request(method, *args, **kwds))
+        return await finish(
             lambda: reference.home.surely(
-                hold.link, reference.tell(method, *args), ANSWER_TIMEOUT, release_all(reference)
+                hold.link, conversation, reference.home.call_timeout, release_all(reference)
             )
         )
 
     def _owned_hold(self, purpose: str) -> Hold:
-        hold = self._holds.get(current_owner())
+        hold = self._hold
         if hold is None or hold.lost:
             raise RuntimeError(f"cannot {purpose}: this task does not own {self!r}; acquire it")
         return hold
 
-    async def _wait(self, seconds: float | None) -> bool:
-        reference, hold = self._reference, self._owned_hold("wait")
+    async def _wait(self, timeout: float | None = None) -> bool:
+        hold = self._owned_hold("wait")
+        reference = hold.reference
+        home = reference.home
         hold.waits = True
 
         async def work() -> bool:
             try:
-                return await reference.home.surely(
+                return await home.surely(
                     hold.link,
-                    reference.tell("wait", seconds),
+                    reference.tell("wait", timeout),
                     None,
                     release_all(reference),
-                    hurry=lambda: reference.home.converse_now(_waking(reference, 0.5)),
+                    hurry=lambda: home.converse_now(_waking(reference, 0.5)),
                 )
             finally:
                 hold.waits = False
@@ -106,7 +120,7 @@ class AsyncCondition(AsyncLock):
             raise
         except BaseException:
             hold.lost = True
-            if seconds is None or seconds > reference.home.wait_slice:
+            if timeout is None or timeout > home.wait_slice:
                 on_behalf_of_nobody(lambda: _wake(reference, hold))
             raise
 
@@ -117,7 +131,7 @@ async def _end_wait(reference: Reference, hold: Hold, notified: bool) -> None:
         await reference.home.surely(
             hold.link,
             releasing_all(reference, notify=notified),
-            ANSWER_TIMEOUT,
+            reference.home.call_timeout,
             release_all(reference),
         )
     finally:
@@ -137,10 +151,10 @@ async def _wake(reference: Reference, hold: Hold) -> None:
     home = reference.home
     awake = False
     while hold.waits and not awake:
-        link = await home.borrow()
+        link = await reference.borrow()
         try:
             awake = await home.surely(
-                link, _waking(reference, home.wait_slice), ANSWER_TIMEOUT, lambda _: None
+                link, _waking(reference, home.wait_slice), home.call_timeout, lambda _: None
             )
         finally:
             home.give_back(link)

@@ -59,13 +59,13 @@ def unanswered(seconds: float, *, sent: bool) -> ConnectionLostError:
     """The error of a call that the host has not answered in time."""
     if sent:
         return ConnectionLostError(
-            f"the host has not answered within {seconds:g} s; whether the call has happened, or "
+            f"the host has not answered within {seconds:.3g} s; whether the call has happened, or "
             "will, is unknown",
             outcome_known=False,
         )
     return ConnectionLostError(
-        f"the host has not answered what was asked before within {seconds:g} s; this call was not "
-        "sent"
+        f"the host has not answered what was asked before within {seconds:.3g} s; this call was "
+        "not sent"
     )
 
 

@@ -7,6 +7,7 @@ the object itself.
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
 import struct
@@ -68,6 +69,8 @@ class Expression:
 # Of what both pickle, only this is pickled by the standard library's way in order to be of use in
 # another process; other things of that kind, such as sockets, pickle refuses.
 _HANDLES = b"Connection"
+# Queues of ours pickle by a function of this module, and for hosts in another way.
+_QUEUES = b"aiomanager._proxy"
 _SCALARS = frozenset((bytes, str, int, float, bool, type(None)))
 _REDUCERS: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
 _own_reducers = 0  # how many there were when somebody looked for a user's
@@ -84,17 +87,42 @@ def encode(item: object, protocol: int = PROTOCOL) -> bytes:
         if type(item) in _SCALARS or len(_REDUCERS) == _own_reducers or not _users_reduce():
             data = pickle.dumps(item, protocol)
             # Without that opcode there is no class in it.
-            if data.find(pickle.STACK_GLOBAL) < 0 or data.find(_HANDLES) < 0:
+            if data.find(pickle.STACK_GLOBAL) < 0 or (
+                data.find(_HANDLES) < 0 and data.find(_QUEUES) < 0
+            ):
                 return data
     except Exception:  # noqa: S110 - it may know how to
         pass
     try:
-        return bytes(ForkingPickler.dumps(item, protocol))
+        return dumps_for_hosts(item, protocol)
     except Exception as exc:
         raise EncodeError(
             f"this {type(item).__name__} cannot be pickled, so it cannot travel to another "
             f"process: {exc}. Put plain data or an instance of a module-level class instead."
         ) from exc
+
+
+_for_hosts: dict[type, Callable[[Any], Any]] = {}
+
+
+def pickle_for_hosts(kind: type, reduce: Callable[[Any], Any]) -> None:
+    """Have what goes to a host pickled in a way of its own, as others there know only the standard
+    library. For `_proxy`, which stands above this."""
+    _for_hosts[kind] = reduce
+
+
+class _PicklerForHosts(ForkingPickler):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.dispatch_table = {**self.dispatch_table, **_for_hosts}
+
+
+def dumps_for_hosts(value: object, protocol: int) -> bytes:
+    """Pickle what goes to a host, as the standard library does it, which knows how to send more
+    than pickle does."""
+    buffer = io.BytesIO()
+    _PicklerForHosts(buffer, protocol).dump(value)
+    return buffer.getvalue()
 
 
 def _users_reduce() -> bool:

@@ -13,7 +13,7 @@ from weakref import ref
 import anyio
 
 from ._batches import MANY, Batcher
-from ._errors import ConnectionLostError, unanswered
+from ._errors import ConnectionLostError
 from ._slots import Failure, Slot, attempt, begin, replica
 from ._tasks import call_in, call_soon, current_loop
 from .engines.base import ANSWER_GRACE, QueueEngine, Received, Settlement
@@ -113,6 +113,8 @@ class Inbox:
     def hand_back(self, received: Received, how: Return, delay: float = 0.0) -> Slot[bool]:
         """Give an item to the queue again, before anything more is asked of it; the slot holds
         whether it was still this process's to give."""
+        if _is_taken(how):
+            self._engine.left(received)
         return self._returns.submit_soon((received, how, delay))
 
     def leave_behind(self, received: Received, how: Return) -> None:
@@ -234,7 +236,9 @@ class Inbox:
         asked = self._at_once.submit_soon((count, take), discard)
         with anyio.move_on_after(ANSWER_GRACE):
             return await asked.wait()
-        raise unanswered(ANSWER_GRACE, sent=asked.sent)
+        raise ConnectionLostError(
+            f"the host has not answered within {ANSWER_GRACE:g} s; nothing was taken"
+        )
 
     def _fetch_now(self, wishes: Sequence[tuple[int, bool]]) -> Slot[list[Outcome]]:
         return begin(lambda: self._fetch_at_once(wishes))

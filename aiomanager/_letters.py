@@ -35,7 +35,7 @@ class DeadLetter:
 def given_up(item: Item, queue: str) -> DeadLetter:
     """The letter of an item of a queue that too many consumers did not survive, or could not
     unpickle, at the host."""
-    reasons = []
+    reasons: list[str] = []
     if item.losses:
         reasons.append(f"its consumer was lost {_times(item.losses)}")
     if item.rejects:

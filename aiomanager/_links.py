@@ -47,11 +47,13 @@ class Link(ABC):
     would give the next caller the reply that the last one did not wait for.
 
     Attributes:
-        broken: the connection has failed. What fails beside it, such as the call itself, leaves it
-            usable.
+        broken: the connection has failed. What fails beside it, as a call may, leaves it usable.
+        apart: it is closed by whoever uses it, and by nobody in his place.
+        number: how many links its pool had opened, with this one.
     """
 
-    broken = False
+    broken = apart = False
+    number = 0
 
     @abstractmethod
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
@@ -59,6 +61,11 @@ class Link(ABC):
 
         Raises `ConnectionLostError`; what the conversation raises leaves the link usable.
         """
+
+    def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
+        """Bring a conversation to its end that the event loop has left, on the calling thread,
+        which waits for it up to `timeout` seconds. It may raise anything."""
+        raise NotImplementedError
 
     @abstractmethod
     def is_alive(self) -> bool:
@@ -220,9 +227,9 @@ async def open_patiently(
 ) -> Link:
     """Try until there is a link, it is not wanted any more, or the deadline has passed; raises
     what the last attempt did."""
+    error = ConnectionLostError("no host answered in time")
     while True:
         left = max(SHORTEST_ATTEMPT, deadline - anyio.current_time())
-        error = ConnectionLostError("the host did not come back in time")
         with anyio.move_on_after(left):
             try:
                 return await open_link()
@@ -260,6 +267,7 @@ class LinkPool:
         self._idle: list[Link] = []
         self._used: set[Link] = set()
         self.closed = False
+        self.opened = 0  # how many links so far
 
     async def call(self, conversation: Conversation[T]) -> T:
         """Run a short conversation. To be run by a task that no caller can cancel (`finish`).
@@ -300,7 +308,10 @@ class LinkPool:
         """Take a link out, to own it for longer than one conversation. Where the host is away it
         is waited for, `reconnect` seconds at most."""
         self._check_open()
-        link = self._pop_alive() or await self._open("aiomanager")
+        link = self._pop_alive()
+        if link is None:
+            link = await self._open("aiomanager")
+            self.opened = link.number = self.opened + 1
         self._used.add(link)
         self._check_open(link)
         return link
@@ -353,6 +364,10 @@ class LinkPool:
             self.close_idle()  # the event loop ends, and uvloop's may never become garbage
             raise
 
+    def has_one_of_the_first(self, count: int) -> bool:
+        """Whether one of the first so many links is still good, and not in use."""
+        return any(link.number <= count and link.is_alive() for link in self._idle)
+
     def give_back(self, link: Link) -> None:
         """Let others use a link again, unless it was dropped meanwhile."""
         if self.closed or link not in self._used or len(self._idle) >= MOST_IDLE:
@@ -381,10 +396,10 @@ class LinkPool:
     def close(self) -> None:
         """Close all links, those in use included."""
         self.closed = True
-        self.cut()
+        _close_all(self._idle, self._used, os.getpid(), apart=True)
 
     def cut(self) -> None:
-        """Close all links and nothing else: callable from any thread."""
+        """Close all links that are not `apart`, and nothing else: callable from any thread."""
         _close_all(self._idle, self._used, os.getpid())
 
     def close_when_garbage(self) -> None:
@@ -393,11 +408,12 @@ class LinkPool:
         weakref.finalize(self, _close_all, self._idle, self._used, os.getpid())
 
 
-def _close_all(idle: list[Link], used: set[Link], pid: int) -> None:
+def _close_all(idle: list[Link], used: set[Link], pid: int, *, apart: bool = False) -> None:
     if pid != os.getpid():
         return  # a forked child, which would close the connections of its parent
     for link in [*idle, *used]:
-        link.close()
+        if apart or not link.apart:
+            link.close()
     idle.clear()
     used.clear()
 

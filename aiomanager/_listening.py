@@ -10,12 +10,11 @@ import stat
 import sys
 import time
 from collections.abc import Generator
-from multiprocessing import connection
 from pathlib import Path
-from typing import Any
 
 from ._addresses import is_abstract, quoted
 from ._errors import ConfigurationError
+from ._folders import PrivateFolder, sweep
 
 Address = tuple[str, int] | str
 
@@ -48,11 +47,23 @@ class Listener:
 
     def __init__(self, address: Address | None) -> None:
         self._file: tuple[Path, os.stat_result] | None = None
+        self._folder: PrivateFolder | None = None
+        sweep()
+        if address is None and sys.platform == "win32":
+            address = ("127.0.0.1", 0)
         if address is None:
-            address = _private_address()
-        if isinstance(address, str):
-            self.sock = _listen_unix(address)
+            self._folder = PrivateFolder()
+            address = self._folder.socket
+            try:
+                self.sock = _bind_unix(address)
+            except BaseException:
+                self._folder.close()
+                raise
             self.address: Address = address
+            self._file = (Path(address), Path(address).stat())
+        elif isinstance(address, str):
+            self.sock = _listen_unix(address)
+            self.address = address
             if not is_abstract(address):
                 self._file = (Path(address), Path(address).stat())
         else:
@@ -68,6 +79,9 @@ class Listener:
             with contextlib.suppress(OSError):
                 if os.path.samestat(path.stat(), made):
                     path.unlink()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.close()
         self.sock.close()
 
 
@@ -121,13 +135,6 @@ def raise_descriptor_limit() -> None:
         wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _private_address() -> Address:
-    if sys.platform == "win32":
-        return ("127.0.0.1", 0)
-    arbitrary_address: Any = connection.arbitrary_address  # type: ignore[attr-defined]
-    return str(arbitrary_address("AF_UNIX"))  # in a folder of this user's only
 
 
 def _pair(address: object) -> tuple[str, int]:

@@ -21,10 +21,13 @@ from ._ahead import PREFETCH
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from ._faces import STOCK_METHODS
+from ._homes import home_of
 from ._links import LinkPool
-from ._proxy import create, passed_on
+from ._objects import AsyncProxy
+from ._proxy import create, passed_on, unknown_name
 from ._queue import AsyncQueue
-from ._references import Reference, home_of
+from ._references import Reference
+from ._replies import NotThereError
 from ._session import Session
 from ._slots import finish
 from ._streams import StreamLane
@@ -33,6 +36,7 @@ from ._threads import ThreadLane
 from ._wire import MESSAGE_LIMIT, QUEUE_PREFIX
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
+from .engines.leftovers import Target
 from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from .engines.stock import StockEngine
 
@@ -96,7 +100,8 @@ class AsyncManager:
         self._memory_queues = memory_queues
         self._memory: MemoryClient | None = None
         self._hosted: Sequence[str] | None = None  # the queues of a host of ours
-        self._found: dict[str, tuple[str, Sequence[str]]] = {}  # those of a stock host, once used
+        self._found: dict[str, Reference] = {}  # those of a stock host, once used
+        self._stock_engines: list[StockEngine] = []
         self._message_limit = MESSAGE_LIMIT
         self._queues: dict[str, AsyncQueue[Any]] = {}
         self._open = False
@@ -184,7 +189,8 @@ class AsyncManager:
                 name,
                 sentinel,
                 prefetch,
-                reduce=lambda: self._passed_on(name, sentinel, prefetch),
+                reduce=partial(self._passed_on, name, sentinel, prefetch),
+                methods=None if self._hosts(name) else partial(self._methods_of, name),
             )
             self._queues[name] = queue
         return self._queues[name]
@@ -253,6 +259,8 @@ class AsyncManager:
             self.authkey,
             wait_slice=options.wait_slice,
             connect_timeout=options.connect_timeout,
+            call_timeout=options.call_timeout,
+            reconnect=options.reconnect,
         )
         self._threads = options.lane == "thread" or address.kind == "pipe"
         lane = (ThreadLane if self._threads else StreamLane)(
@@ -287,10 +295,7 @@ class AsyncManager:
             )
 
     def _how_to_connect(self) -> str:
-        where = self._address or "..."
-        if self._address is not None and self._address.kind == "memory":
-            return f"aiomanager.connect({str(where)!r})"
-        return f"aiomanager.connect({str(where)!r}, authkey)"
+        return f"aiomanager.connect({str(self._address or '...')!r}, authkey)"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled: a connection cannot be passed on."""
@@ -315,24 +320,23 @@ class AsyncManager:
         # Last, as where warnings are errors nothing comes after it.
         warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
 
-    def _passed_on(self, name: str, sentinel: object, prefetch: int) -> Any:
+    def _passed_on(self, name: str, sentinel: object, prefetch: int, for_hosts: bool) -> Any:
         """How a queue pickles for another process."""
         if self._memory is not None or self._address is None:
             raise ConfigurationError(
                 f"queue {name!r} is in the memory of this process and cannot be passed to another"
             )
         if self._hosted is not None and name in self._hosted:
-            found: tuple[str, Sequence[str]] = QUEUE_PREFIX + name, STOCK_METHODS
+            token = managers.Token(name, self._address.value, QUEUE_PREFIX + name)
+            reference = Reference(self._home, token, STOCK_METHODS, counted=False)
         elif name in self._found:
-            found = self._found[name]
+            reference = self._found[name]
         else:
             raise ConfigurationError(
                 f"queue {name!r} is not known yet; use it once, `await queue.qsize()` say, before "
                 "it is passed on"
             )
-        token = managers.Token(name, self._address.value, found[0])
-        reference = Reference(self._home, token, found[1], counted=False)
-        return passed_on(reference, sentinel, prefetch)
+        return passed_on(reference, sentinel, prefetch, for_hosts)
 
     def _engine_here(self, queues: object, name: str) -> QueueEngine:
         """The engine of a queue for the running event loop, which is to be this manager's."""
@@ -347,7 +351,14 @@ class AsyncManager:
         if self._memory is not None:
             return MemoryEngine(self._memory, name)
         if self._hosted is None or name not in self._hosted:
-            return StockEngine(self._pool, partial(self._create, name), self._options.wait_slice)
+            engine = StockEngine(
+                self._pool,
+                partial(self._create, name),
+                self._options.wait_slice,
+                self._home.lane(),
+            )
+            self._stock_engines.append(engine)
+            return engine
         return HostedEngine(
             self._session, QUEUE_PREFIX + name, self._message_limit, threads=self._threads
         )
@@ -382,29 +393,53 @@ class AsyncManager:
             return None  # a stock server has no such function
         return names  # type: ignore[no-any-return]
 
-    async def _create(self, name: str) -> tuple[str, Sequence[str]]:
+    def _hosts(self, name: str) -> bool:
+        return self._memory is not None or (self._hosted is not None and name in self._hosted)
+
+    async def _create(self, name: str, gone: Target | None = None) -> Target:
+        if gone is not None and name in self._found:
+            self._found.pop(name).forget()  # with the run of the host that counted it
         try:
             ident, methods = await self._pool.function("create", name)
-        except (RemoteError, KeyError) as exc:
-            if "KeyError" in repr(exc):
-                raise ConfigurationError(
-                    f"no queue or object is registered at {self.address} as {name!r}"
-                ) from exc
-            raise
-        self._found[name] = ident, methods
-        return ident, methods
+        except NotThereError as exc:
+            raise unknown_name(exc, name, self.address) from exc
+        assert self._address is not None
+        token = managers.Token(name, self._address.value, ident)
+        # The host counts a reference, which is given up when this closes.
+        reference = self._found[name] = Reference(self._home, token, methods)
+        reference.counted()
+        return Target(ident, methods, reference)
+
+    async def _methods_of(self, name: str) -> AsyncProxy:
+        self._check_open()
+        if name not in self._found:
+            await self._create(name)
+        return AsyncProxy(self._found[name])
 
     async def _close(self) -> None:
         with anyio.move_on_after(CLOSE_TIMEOUT) as scope:
             async with anyio.create_task_group() as group:
                 for queue in self._queues.values():
                     group.start_soon(_close_queue, queue)
+            async with anyio.create_task_group() as group:
+                for engine in self._stock_engines:
+                    group.start_soon(engine.end)
+            found, self._found = self._found, {}
+            async with anyio.create_task_group() as group:
+                for reference in found.values():
+                    group.start_soon(_give_up, reference)
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
         self._open = False
+        self._stock_engines.clear()
         self._closing.close()
         if self._process is not None:
             await self._process.end()
+
+
+async def _give_up(reference: Reference) -> None:
+    with contextlib.suppress(AioManagerError):  # the host is gone, and the object with it
+        await reference.give_up()
 
 
 async def _close_queue(queue: AsyncQueue[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Objects at a manager, as coroutines use them: `AsyncProxy`, and the kinds of it that wait.
+"""Objects at a manager, as coroutines use them: `AsyncProxy`, and what its kinds share that wait.
 
 Whatever a method does at the host, it holds up nothing but its own caller: each call has a
 connection to itself while it lasts, and a thread. What the standard library can wait for in slices
@@ -7,17 +7,18 @@ is waited for in slices, by one call for all tasks of this process.
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from math import inf
+from typing import Any, ClassVar, Self, TypeVar
 
-from ._afterwards import on_behalf_of_nobody
-from ._errors import ConfigurationError
+import anyio
+
+from ._errors import ConfigurationError, unanswered
 from ._references import NotExposedError, Reference
 from ._slots import finish
-from ._waits import Waits
+from ._waits import GRACE, Waits
 
 T = TypeVar("T")
 
@@ -29,11 +30,23 @@ class AsyncProxy:
     The methods that it exposes are coroutines here, under their own names: `await
     shared.update(a=1)`. What begins with an underscore, or is called `call` or `aclose` as the two
     here are, goes through `call`: `await shared.call("__getitem__", "a")`. What the object raises
-    is raised here.
+    is raised here, whatever its type; only a StopIteration, which no coroutine can raise, comes as
+    StopAsyncIteration.
 
-    Any number of tasks of one event loop may use it at once. It can be passed to the host, put
-    into a queue or given to another process, and arrives there as the standard library's proxy.
+    The kinds of it (`AsyncLock`, `AsyncEvent` and so on) are chosen by what the object exposes, and
+    add to that. A class of one's own with the methods of a kind keeps all of its own: what it
+    exposes beside them is there, and the object is asked what it is before a method of the kind
+    does anything else than to call the method of that name.
+
+    Any number of tasks may use it at once, in every event loop and in forked children, which have
+    connections and a reference of their own. It can be passed to the host, put into a queue or
+    given to another process, and arrives there as the standard library's proxy.
     """
+
+    # Methods of the class that stand for exposed ones, also in `call`.
+    _own: ClassVar[frozenset[str]] = frozenset()
+    # How an object that is of this kind describes itself.
+    _kind: ClassVar[re.Pattern[str]] = re.compile("")
 
     def __init__(self, reference: Reference) -> None:
         self._open_reference: Reference | None = reference
@@ -76,16 +89,26 @@ class AsyncProxy:
         Cancelled while it waits for a connection, the method does not run; after that it runs to
         its end at the host, and its result is dropped.
         """
+        if method in self._own:
+            return await getattr(self, method)(*args, **kwds)
+        return await self._call(method, *args, **kwds)
+
+    async def _call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
         reference = self._reference
-        if reference.exposed is None:
-            await finish(reference.find_exposed)
+        await reference.find_out(method)
         reference.check(method)
         request = reference.request(method, *args, **kwds)
         return await self._in_turn(method, lambda: reference.ask(request))
 
+    async def _is_of_its_kind(self) -> bool:
+        """Whether the object is what its methods look like. A class of one's own with the same
+        names may take other arguments, and what is left undone there is not known."""
+        return bool(self._kind.match(await self._reference.described()))
+
     async def copy(self, *args: Any, **kwds: Any) -> Any:
         """The object itself, copied into this process; where it exposes a `copy`, what that
         returns."""
+        await self._reference.find_out()
         exposed = self._reference.exposed or ()
         return await self.call("copy" if "copy" in exposed else "#GETVALUE", *args, **kwds)
 
@@ -128,6 +151,9 @@ class AsyncProxy:
             raise ConfigurationError("this wrapped object was closed")
         return self._open_reference
 
+    def _check_open(self) -> None:
+        assert self._reference is not None
+
 
 class _Items:
     def __init__(self, proxy: AsyncProxy, *, by_iterator: bool) -> None:
@@ -152,160 +178,47 @@ class _Items:
         return item
 
 
-class AsyncIteratorProxy(AsyncProxy):
-    """An iterator at the host, for `async for`. A task that gives up waiting for an item leaves it
-    to the next that asks."""
-
-    def __init__(self, reference: Reference) -> None:
-        super().__init__(reference)
-        self._left: deque[Any] = deque()  # items that nobody waited for any more
-        self._waits: Waits[tuple[Any]] | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        """The next item. Cancelled, it has taken none."""
-        if self._waits is None:
-            reference = self._reference
-            # A pool's iterators can wait with a timeout; others wait as long as they do.
-            in_slices = "IMap" in str(await self.call("__repr__"))
-            self._waits = Waits(
-                partial(_next_item, reference, in_slices),
-                reference.home.wait_slice,
-                discard=self._left.extend,
-            )
-        if self._left:
-            return self._left.popleft()
-        outcome = await self._waits.wait(None)
-        assert outcome is not None
-        return outcome[0]
+def shared_waits(
+    reference: Reference, ask: Callable[[Reference, float], Awaitable[T | None]]
+) -> Waits[T]:
+    """The waits for something that is there for all, once it is there, and changes nothing."""
+    home = reference.home
+    return home.shared(
+        reference.ident,
+        ask.__name__,
+        lambda: Waits(
+            partial(ask, reference), home.wait_slice, shared=True, reconnect=home.reconnect
+        ),
+    )
 
 
-async def _next_item(reference: Reference, in_slices: bool, seconds: float) -> tuple[Any] | None:
-    args = (seconds,) if in_slices else ()
-    limit = seconds if in_slices else None
-    try:
-        return (await reference.ask(reference.request("__next__", *args), limit),)
-    except multiprocessing.TimeoutError:
-        if not in_slices:
-            raise
-        return None
+class Limit:
+    """The `timeout` among the arguments of a call, in seconds from now on: by when it ends, also
+    where the host is not there to end it.
 
+    Attributes:
+        latest: the time of the event loop's clock at which it has ended.
+    """
 
-class AsyncNamespace(AsyncProxy):
-    """A `Namespace`: attributes that processes share."""
+    def __init__(self, args: Sequence[Any], kwds: Mapping[str, Any], position: int = 0) -> None:
+        timeout = kwds.get("timeout", args[position] if len(args) > position else None)
+        is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        self._deadline = anyio.current_time() + max(0.0, timeout) if is_number else inf
+        self.latest = self._deadline + GRACE
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        if not name.startswith("_"):
-            raise NotExposedError(f"an attribute of a Namespace is had by `await get({name!r})`")
-        return super().__getattr__(name)
+    def left(self) -> float | None:
+        """Seconds that are left of the timeout; None where there was none."""
+        if self._deadline == inf:
+            return None
+        return max(0.0, self._deadline - anyio.current_time())
 
-    async def get(self, name: str) -> Any:
-        """The value of an attribute; AttributeError where there is none."""
-        return await self.call("__getattribute__", name)
+    async def keep(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something that ends by itself if the host is there.
 
-    async def set(self, name: str, value: Any) -> None:
-        """Give an attribute a value. Cancelled, it may or may not have it."""
-        await self.call("__setattr__", name, value)
-
-    async def delete(self, name: str) -> None:
-        """Remove an attribute; AttributeError where there is none."""
-        await self.call("__delattr__", name)
-
-
-class AsyncEvent(AsyncProxy):
-    """An `Event`. Any number of waiting tasks cost one thread and one connection."""
-
-    def __init__(self, reference: Reference) -> None:
-        super().__init__(reference)
-        self._waits = Waits(
-            partial(_is_set_within, reference), reference.home.wait_slice, shared=True
-        )
-
-    async def is_set(self) -> bool:
-        """Whether it is set."""
-        return bool(await self.call("is_set"))
-
-    async def set(self) -> None:
-        """Set it, for every process. Cancelled, it may or may not be set."""
-        await self.call("set")
-
-    async def clear(self) -> None:
-        """Reset it. Cancelled, it may or may not be reset."""
-        await self.call("clear")
-
-    async def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds, for ever if None, until it is set; whether it is.
-
-        The host is asked in slices; an event that is set and cleared again between two of them
-        goes unnoticed. Cancelled, it has changed nothing.
-        """
-        if timeout is not None and timeout <= 0:
-            return await self.is_set()
-        return bool(await self._waits.wait(timeout))
-
-
-async def _is_set_within(reference: Reference, seconds: float) -> bool | None:
-    return await reference.ask(reference.request("wait", seconds), seconds) or None
-
-
-class AsyncBarrier(AsyncProxy):
-    """A `Barrier`."""
-
-    async def wait(self, timeout: float | None = None) -> int:
-        """Wait until all parties wait, and return which of them this is, from 0 on.
-
-        Raises `threading.BrokenBarrierError` where the barrier is broken, or was reset meanwhile.
-
-        Whoever does not wait to the end breaks the barrier for all parties, as in the standard
-        library: by its `timeout` in seconds, or cancelled, as the host cannot take a party back.
-        Each wait has a connection and a thread to itself.
-        """
-        reference = self._reference
-        over = False
-
-        async def work() -> int:
-            nonlocal over
-            home = reference.home
-            link = await home.borrow()
-            try:
-                return await home.surely(
-                    link,
-                    reference.tell("wait", timeout),
-                    None,
-                    settle=lambda _: None,
-                    hurry=lambda: home.converse_now(reference.tell("abort")),
-                )
-            finally:
-                over = True
-                home.give_back(link)
-
-        try:
-            return await finish(work)
-        except Exception:
-            raise
-        except BaseException:
-            if not over:
-                on_behalf_of_nobody(lambda: reference.ask(reference.request("abort")))
-            raise
-
-    async def abort(self) -> None:
-        """Break the barrier: whoever waits, or will wait, gets a `BrokenBarrierError`."""
-        await self.call("abort")
-
-    async def reset(self) -> None:
-        """Make it new; whoever waits gets a `BrokenBarrierError`."""
-        await self.call("reset")
-
-    async def parties(self) -> int:
-        """How many it takes to pass."""
-        return int(await self.call("__getattribute__", "parties"))
-
-    async def n_waiting(self) -> int:
-        """How many wait."""
-        return int(await self.call("__getattribute__", "n_waiting"))
-
-    async def broken(self) -> bool:
-        """Whether it is broken."""
-        return bool(await self.call("__getattribute__", "broken"))
+        Raises `ConnectionLostError` where it has not ended by the latest."""
+        if self.latest == inf:
+            return await work()
+        begun = anyio.current_time()
+        with anyio.CancelScope(deadline=self.latest):
+            return await work()
+        raise unanswered(anyio.current_time() - begun, sent=True)

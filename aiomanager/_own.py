@@ -21,11 +21,14 @@ class OwnClients:
 
     Args:
         queues: by their names.
-        unknown: what to say where there is no queue of a name.
+        unknown: the error for a name that no queue has.
     """
 
     def __init__(
-        self, reactor: Reactor, queues: Mapping[str, HostedQueue], unknown: Callable[[str], str]
+        self,
+        reactor: Reactor,
+        queues: Mapping[str, HostedQueue],
+        unknown: Callable[[str], KeyError],
     ) -> None:
         self.clients = Clients(reactor, self._forgotten)
         self.client_of: dict[Peer, tuple[str, Client]] = {}
@@ -79,7 +82,7 @@ class OwnClients:
                 elif request.method == "hello":
                     send(("#RETURN", self._hello(client, *request.args)))
                 else:
-                    raise KeyError(self._unknown(request.ident.removeprefix(QUEUE_PREFIX)))
+                    raise self._unknown(request.ident.removeprefix(QUEUE_PREFIX))
             except Exception as exc:
                 send(("#ERROR", exc))
 
@@ -119,5 +122,5 @@ class OwnClients:
 
     def _find(self, name: str) -> HostedQueue:
         if name not in self._queues:
-            raise KeyError(self._unknown(name))
+            raise self._unknown(name)
         return self._queues[name]

@@ -127,7 +127,7 @@ class Places(ABC):
         """
         set(delivery_ids)  # refuses what is no id before the first item is out of its lease
         taken: dict[int, Item] = {}
-        answers = []
+        answers: list[bool] = []
         for delivery_id in delivery_ids:
             item = self._leases.end(owner, delivery_id)
             answers.append(item is not None)

@@ -137,10 +137,11 @@ class _Plain:
         self.stack.append(values)
 
     def extend(self, values: list[Any]) -> None:
-        target = self.stack[-1]
+        target: Any = self.stack[-1]
         if type(target) is not list:
             raise TypeError("only a list is appended to")
-        target.extend(values)
+        into: list[Any] = target
+        into.extend(values)
 
     def set_items(self, values: list[Any]) -> None:
         target = self.stack[-1]
@@ -178,46 +179,44 @@ def _push(make: Callable[[_Plain], Any]) -> _Operation:
     return lambda plain: plain.stack.append(make(plain))
 
 
-_OPERATIONS: dict[int, _Operation] = {
-    opcode[0]: operation
-    for opcode, operation in (
-        (pickle.PROTO, lambda plain: plain.take(1)),
-        (pickle.FRAME, lambda plain: plain.take(8)),
-        (pickle.MARK, _push(lambda plain: _MARK)),
-        (pickle.NONE, _push(lambda plain: None)),
-        (pickle.NEWTRUE, _push(lambda plain: True)),
-        (pickle.NEWFALSE, _push(lambda plain: False)),
-        (pickle.BININT1, _push(lambda plain: plain.take(1)[0])),
-        (pickle.BININT2, _push(lambda plain: plain.number(_UNSIGNED_2))),
-        (pickle.BININT, _push(lambda plain: plain.number(_SIGNED_4))),
-        (pickle.LONG1, _push(
-            lambda plain: int.from_bytes(plain.take(plain.take(1)[0]), "little", signed=True)
-        )),
-        (pickle.BINFLOAT, _push(lambda plain: plain.number(_FLOAT))),
-        (pickle.SHORT_BINUNICODE, lambda plain: plain.text(plain.take(1)[0])),
-        (pickle.BINUNICODE, lambda plain: plain.text(plain.number(_UNSIGNED_4))),
-        (pickle.BINUNICODE8, lambda plain: plain.text(plain.number(_UNSIGNED_8))),
-        (pickle.SHORT_BINBYTES, _push(lambda plain: plain.take(plain.take(1)[0]))),
-        (pickle.BINBYTES, _push(lambda plain: plain.take(plain.number(_UNSIGNED_4)))),
-        (pickle.BINBYTES8, _push(lambda plain: plain.take(plain.number(_UNSIGNED_8)))),
-        (pickle.EMPTY_TUPLE, _push(lambda plain: ())),
-        (pickle.EMPTY_LIST, _push(lambda plain: [])),
-        (pickle.EMPTY_DICT, _push(lambda plain: {})),
-        (pickle.TUPLE1, lambda plain: plain.make_tuple(1)),
-        (pickle.TUPLE2, lambda plain: plain.make_tuple(2)),
-        (pickle.TUPLE3, lambda plain: plain.make_tuple(3)),
-        (pickle.TUPLE, _push(lambda plain: tuple(plain.since_mark()))),
-        (pickle.APPEND, lambda plain: plain.extend([plain.pop()])),
-        (pickle.APPENDS, lambda plain: plain.extend(plain.since_mark())),
-        (pickle.SETITEM, lambda plain: plain.set_items([plain.pop(), plain.pop()][::-1])),
-        (pickle.SETITEMS, lambda plain: plain.set_items(plain.since_mark())),
-        (pickle.MEMOIZE, lambda plain: plain.put(len(plain.memo))),
-        (pickle.BINPUT, lambda plain: plain.put(plain.take(1)[0])),
-        (pickle.LONG_BINPUT, lambda plain: plain.put(plain.number(_UNSIGNED_4))),
-        (pickle.BINGET, lambda plain: plain.get(plain.take(1)[0])),
-        (pickle.LONG_BINGET, lambda plain: plain.get(plain.number(_UNSIGNED_4))),
-    )
-}  # fmt: skip
+_KNOWN: tuple[tuple[bytes, _Operation], ...] = (
+    (pickle.PROTO, lambda plain: plain.take(1)),
+    (pickle.FRAME, lambda plain: plain.take(8)),
+    (pickle.MARK, _push(lambda plain: _MARK)),
+    (pickle.NONE, _push(lambda plain: None)),
+    (pickle.NEWTRUE, _push(lambda plain: True)),
+    (pickle.NEWFALSE, _push(lambda plain: False)),
+    (pickle.BININT1, _push(lambda plain: plain.take(1)[0])),
+    (pickle.BININT2, _push(lambda plain: plain.number(_UNSIGNED_2))),
+    (pickle.BININT, _push(lambda plain: plain.number(_SIGNED_4))),
+    (pickle.LONG1, _push(
+        lambda plain: int.from_bytes(plain.take(plain.take(1)[0]), "little", signed=True)
+    )),
+    (pickle.BINFLOAT, _push(lambda plain: plain.number(_FLOAT))),
+    (pickle.SHORT_BINUNICODE, lambda plain: plain.text(plain.take(1)[0])),
+    (pickle.BINUNICODE, lambda plain: plain.text(plain.number(_UNSIGNED_4))),
+    (pickle.BINUNICODE8, lambda plain: plain.text(plain.number(_UNSIGNED_8))),
+    (pickle.SHORT_BINBYTES, _push(lambda plain: plain.take(plain.take(1)[0]))),
+    (pickle.BINBYTES, _push(lambda plain: plain.take(plain.number(_UNSIGNED_4)))),
+    (pickle.BINBYTES8, _push(lambda plain: plain.take(plain.number(_UNSIGNED_8)))),
+    (pickle.EMPTY_TUPLE, _push(lambda plain: ())),
+    (pickle.EMPTY_LIST, _push(lambda plain: [])),
+    (pickle.EMPTY_DICT, _push(lambda plain: {})),
+    (pickle.TUPLE1, lambda plain: plain.make_tuple(1)),
+    (pickle.TUPLE2, lambda plain: plain.make_tuple(2)),
+    (pickle.TUPLE3, lambda plain: plain.make_tuple(3)),
+    (pickle.TUPLE, _push(lambda plain: tuple(plain.since_mark()))),
+    (pickle.APPEND, lambda plain: plain.extend([plain.pop()])),
+    (pickle.APPENDS, lambda plain: plain.extend(plain.since_mark())),
+    (pickle.SETITEM, lambda plain: plain.set_items([plain.pop(), plain.pop()][::-1])),
+    (pickle.SETITEMS, lambda plain: plain.set_items(plain.since_mark())),
+    (pickle.MEMOIZE, lambda plain: plain.put(len(plain.memo))),
+    (pickle.BINPUT, lambda plain: plain.put(plain.take(1)[0])),
+    (pickle.LONG_BINPUT, lambda plain: plain.put(plain.number(_UNSIGNED_4))),
+    (pickle.BINGET, lambda plain: plain.get(plain.take(1)[0])),
+    (pickle.LONG_BINGET, lambda plain: plain.get(plain.number(_UNSIGNED_4))),
+)  # fmt: skip
+_OPERATIONS = {opcode[0]: operation for opcode, operation in _KNOWN}
 
 
 # -- on other threads -------------------------------------------------------------------------

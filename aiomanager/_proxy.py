@@ -15,21 +15,20 @@ from ._afterwards import cut_at_exit
 from ._ahead import PREFETCH
 from ._conditions import AsyncCondition
 from ._errors import ConfigurationError, EncodeError, RemoteError
-from ._links import LinkPool
+from ._frames import pickle_for_hosts
+from ._homes import CALL_TIMEOUT, RECONNECT, Home, home_at, home_of
+from ._kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
+from ._links import Conversation, LinkPool
 from ._locks import AsyncLock
-from ._objects import (
-    AsyncBarrier,
-    AsyncEvent,
-    AsyncIteratorProxy,
-    AsyncNamespace,
-    AsyncProxy,
-)
+from ._objects import AsyncProxy
 from ._pools import AsyncPool, AsyncResult
 from ._queue import AsyncQueue
-from ._references import Home, Reference, home_at, home_of, set_wrapper
+from ._references import Reference, set_wrapper
+from ._replies import NotThereError
 from ._session import Session
 from ._wire import QUEUE_PREFIX
 from .engines.hosted import HostedEngine
+from .engines.leftovers import Target
 from .engines.stock import StockEngine
 
 # The first whose methods are all exposed.
@@ -48,10 +47,6 @@ _LOCK_NAMES = frozenset(
     {"acquire", "release", "acquire_lock", "release_lock", "locked", "locked_lock", "get_value"}
 )
 
-# Seconds; what `connect` has by default.
-CALL_TIMEOUT = 30.0
-RECONNECT = 30.0
-
 
 def wrap(proxy: Any, *, sentinel: object = None) -> Any:
     """Make a proxy of the standard library awaitable, whatever manager it comes from: what
@@ -69,8 +64,16 @@ def wrap(proxy: Any, *, sentinel: object = None) -> Any:
     It talks to the host on worker threads of its own, and needs no closing: its connections close
     when it is garbage. The proxy itself may be used as before.
 
+    Where the proxy's type does not say what the object exposes, as one written by hand without
+    `_exposed_` does not, the host is asked, and `wrap` waits for that: a millisecond, and as long
+    as connecting may take (5 s) where the host is away.
+
+    What has the methods of a queue by name, and whose `put` takes no `block` and `timeout`, cannot
+    be an `AsyncQueue`, which its first use says; `AsyncManager.proxy` gives an `AsyncProxy` for it.
+
     Raises:
         ConfigurationError: it is no proxy, or one whose manager does not pickle.
+        ConnectionLostError: the host had to be asked, and is away.
     """
     if not isinstance(proxy, managers.BaseProxy):
         raise ConfigurationError(
@@ -83,6 +86,8 @@ def wrap(proxy: Any, *, sentinel: object = None) -> Any:
     token = private._token
     home = home_of(parse(token.address), private._authkey)
     exposed = getattr(type(proxy), "_exposed_", None)
+    if exposed is None:
+        exposed = home.function_now("get_methods", token)
     return wrap_reference(Reference(home, token, exposed, proxy), sentinel)
 
 
@@ -114,13 +119,20 @@ def _queue(reference: Reference, sentinel: object, prefetch: int = PREFETCH) -> 
         sentinel,
         prefetch,
         reduce=partial(passed_on, reference, sentinel, prefetch),
+        methods=None if hosted else partial(_methods_of, reference),
     )
 
 
-def passed_on(reference: Reference, sentinel: object, prefetch: int) -> Any:
-    """How a queue pickles for another process of ours, where it is wrapped again. The key goes
-    along to a child that is being started, and to nobody else: as with the standard library's
-    proxies, others have it or are told it."""
+async def _methods_of(reference: Reference) -> AsyncProxy:
+    return AsyncProxy(reference)
+
+
+def passed_on(reference: Reference, sentinel: object, prefetch: int, for_hosts: bool) -> Any:
+    """How a queue pickles for another process of ours, where it is wrapped again; what goes to a
+    host is the standard library's proxy. The key goes along to a child that is being started, and
+    to nobody else: as with those proxies, others have it or are told it."""
+    if for_hosts:
+        return reference.__reduce__()
     home = reference.home
     authkey = home.authkey if get_spawning_popen() is not None else None
     token = managers.Token(reference.typeid, home.address.value, reference.ident)
@@ -162,17 +174,23 @@ class _WrappedStock(StockEngine):
         pool.close_when_garbage()
         cut_at_exit(pool)
 
-        async def resolve() -> tuple[str, Sequence[str]]:
+        async def resolve(gone: Target | None) -> Target:
+            if gone is not None:
+                raise RemoteError(
+                    f"the host at {reference.home} does not have this {reference.typeid!r} any "
+                    "more; was it restarted?"
+                )
             await reference.adopt()
             if reference.exposed is None:
                 await reference.find_exposed()
-            return reference.ident, tuple(reference.exposed or ())
+            return Target(reference.ident, tuple(reference.exposed or ()), reference)
 
-        super().__init__(pool, resolve, reference.home.wait_slice)
+        super().__init__(pool, resolve, reference.home.wait_slice, reference.home.lane())
 
     async def aclose(self) -> None:
         try:
             await super().aclose()
+            await self.end()
         finally:
             self._pool.close()
 
@@ -182,18 +200,61 @@ async def create(home: Home, name: str, args: Sequence[Any], kwds: Mapping[str, 
     caller can cancel."""
     try:
         ident, exposed = await home.pool.function("create", name, *args, **kwds)
-    except (RemoteError, KeyError) as exc:
-        if "KeyError" in repr(exc):
-            raise ConfigurationError(
-                f"no queue or object is registered at {home} as {name!r}"
-            ) from exc
-        raise
+    except NotThereError as exc:
+        raise unknown_name(exc, name, home) from exc
     except (pickle.PicklingError, TypeError, AttributeError) as exc:
         raise EncodeError(f"the arguments for {name!r} cannot be pickled: {exc}") from exc
     token = managers.Token(name, home.address.value, ident)
     reference = Reference(home, token, exposed)
     reference.counted()
+    if is_queue(reference.exposed or ()) and not ident.startswith(QUEUE_PREFIX):
+        try:
+            await check_queue(reference, home.pool)
+        except ConfigurationError:
+            return AsyncProxy(reference)
     return wrap_reference(reference)
 
 
+async def check_queue(reference: Reference, pool: LinkPool) -> None:
+    """Raise `ConfigurationError` where what has the methods of a queue does not take the arguments
+    of one. To be run by a task that no caller can cancel."""
+    if not {"put", "get"} <= (reference.exposed or frozenset()):
+        return  # which the engine says
+    lacking = await pool.call(_lacking(reference))
+    if lacking is not None:
+        raise ConfigurationError(
+            f"{reference.typeid!r} has a put and a get, but its put() takes no {lacking}, "
+            "without which there is no waiting that can be left; call its own methods on what "
+            f"`await manager.proxy({reference.typeid!r})` gives"
+        )
+
+
+def _lacking(reference: Reference) -> Conversation[str | None]:
+    """Ask for an argument that the object's `put` does not take, and a queue's does.
+
+    A call with a name that no function knows raises before anything is done, and its error has the
+    first of the names that were in vain."""
+    names = {"block": False, "timeout": 0, "aiomanager_asks": None}
+    try:
+        yield from reference.answer(reference.request("put", **names))
+    except TypeError as exc:
+        text = str(exc)
+        for name in ("block", "timeout"):
+            if f"argument '{name}'" in text or f"'{name}' is an invalid" in text:
+                return name
+        if "no keyword arguments" in text:
+            return "block"
+    except Exception:
+        return None  # what it means the first use will show
+    return None
+
+
+def unknown_name(error: NotThereError, name: str, where: object) -> Exception:
+    """The error for a name under which nothing is registered, if that is what was not there."""
+    if error.key != name:
+        return error
+    return ConfigurationError(f"no queue or object is registered at {where} as {name!r}")
+
+
 set_wrapper(wrap_reference)
+pickle_for_hosts(AsyncQueue, lambda queue: queue.reduce(for_hosts=True))

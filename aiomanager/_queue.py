@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -72,7 +72,8 @@ class AsyncQueue(Generic[T]):
         name: str,
         sentinel: object = None,
         prefetch: int = PREFETCH,
-        reduce: Callable[[], Any] | None = None,
+        reduce: Callable[[bool], Any] | None = None,
+        methods: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         if prefetch < 1:
             raise ConfigurationError(f"prefetch is {prefetch!r}; give 1 or more")
@@ -81,14 +82,20 @@ class AsyncQueue(Generic[T]):
         self.prefetch = prefetch
         self._locals: EachLoop[LocalQueue[T]] = EachLoop(lambda: LocalQueue(engine(), name))
         self._reduce = reduce
+        self._methods = methods
 
     def __reduce__(self) -> Any:
         """Pickles as what another process can use: see `wrap`."""
+        return self.reduce(for_hosts=False)
+
+    def reduce(self, *, for_hosts: bool) -> Any:
+        """How it pickles, for another process of ours or for a host, which passes it to those who
+        know only the standard library."""
         if self._reduce is None:
             raise ConfigurationError(
                 f"{self!r} lives in this process and cannot be passed to another"
             )
-        return self._reduce()
+        return self._reduce(for_hosts)
 
     def __repr__(self) -> str:
         return f"<AsyncQueue {self.name!r}>"
@@ -278,6 +285,14 @@ class AsyncQueue(Generic[T]):
         """
         engine = self._locals.here().engine
         await finish(lambda: engine.shutdown(immediate))
+
+    async def call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
+        """Call a method that the queue object of a stock host has beside those of a queue, `await
+        queue.call("peek")`, as `AsyncProxy.call` does."""
+        if self._methods is None:
+            raise ConfigurationError(f"{self!r} has no methods but those of a queue")
+        proxy = await finish(self._methods)
+        return await proxy.call(method, *args, **kwds)
 
     async def aclose(self) -> None:
         """Send what is on its way, and give back what this process holds for nobody. The queue

@@ -91,7 +91,7 @@ if sys.platform == "linux":
                 if self._backwards:
                     others.reverse()
                 found = [*ends[:ENDS_FIRST], *others, *ends[ENDS_FIRST:]]
-            ready = []
+            ready: list[Ready] = []
             for descriptor, mask in found:
                 watched, events = self._watched[descriptor]
                 happened = 0

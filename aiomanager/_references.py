@@ -1,4 +1,4 @@
-"""References to objects at a host, and what all references to one host share.
+"""References to objects at a host.
 
 A host keeps an object as long as it counts a reference to it. This process owns such a reference
 by a proxy of the standard library's, or by a `Reference` alone, for what a reply brought. It gives
@@ -10,35 +10,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import managers, process, util
+from multiprocessing import managers, util
 from multiprocessing.context import get_spawning_popen
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
-from weakref import WeakSet, WeakValueDictionary
 
 import anyio
 import anyio.to_thread
 
 from ._addresses import Address, parse
-from ._afterwards import afterwards, cut_at_exit, logger
-from ._errors import (
-    AioManagerError,
-    ConfigurationError,
-    EncodeError,
-    RemoteError,
-)
-from ._frames import STOCK_PROTOCOL, decode
-from ._links import Conversation, LinkPool, call_function
-from ._replies import ReplyUnpickler, load_reply
-from ._tasks import EachLoop, spawn
-from ._threads import ThreadLane, ThreadLink
-from ._waits import Turns
+from ._afterwards import afterwards, logger
+from ._errors import AioManagerError, ConfigurationError, EncodeError, RemoteError
+from ._frames import STOCK_PROTOCOL, decode, dumps_for_hosts
+from ._homes import Home, home_at
+from ._links import Conversation
+from ._replies import NotThereError, ReplyUnpickler, load_reply
+from ._slots import Failure, finish
+from ._tasks import spawn
+from ._threads import ThreadLink
 from ._wire import BULK_SIZE, Buffer
 
 T = TypeVar("T")
-
-# Seconds for the host's answer beyond the time that it may wait.
-ANSWER_TIMEOUT = 30.0
 
 # Every stock host answers these for any object.
 ALWAYS_EXPOSED = frozenset({"__str__", "__repr__", "#GETVALUE"})
@@ -48,119 +39,6 @@ _managers: Any = managers  # the type stubs hide what pickles of proxies are mad
 
 class NotExposedError(ConfigurationError, AttributeError):
     """The object has no such method, or none that it shows to other processes."""
-
-
-class Home:
-    """A host of objects, and the links to it, by event loop. They are closed when no object of the
-    host is left in this process.
-
-    Args:
-        wait_slice: seconds that one blocking call may wait there.
-    """
-
-    def __init__(
-        self, address: Address, authkey: bytes, *, wait_slice: float, connect_timeout: float
-    ) -> None:
-        self.address = address
-        self.authkey = authkey
-        self.wait_slice = wait_slice
-        self._connect_timeout = connect_timeout
-        self._pools = EachLoop(self._make_pool)
-        self._left: WeakSet[ThreadLink] = WeakSet()
-        self._turns: EachLoop[WeakValueDictionary[tuple[str, str], Turns]]
-        self._turns = EachLoop(WeakValueDictionary)
-
-    def __repr__(self) -> str:
-        return str(self.address)
-
-    def lane(self) -> ThreadLane:
-        return ThreadLane(self.address, self.authkey, self._connect_timeout)
-
-    @property
-    def pool(self) -> LinkPool:
-        """The links of the running event loop."""
-        return self._pools.here()
-
-    def _make_pool(self) -> LinkPool:
-        pool = LinkPool(self.lane().open)
-        pool.close_when_garbage()
-        cut_at_exit(pool)
-        return pool
-
-    def turns(self, ident: str, method: str) -> Turns:
-        """Whose turn it is with a method of an object, on the running event loop."""
-        return self._turns.here().setdefault((ident, method), Turns())
-
-    async def borrow(self) -> ThreadLink:
-        link = await self.pool.borrow()
-        assert isinstance(link, ThreadLink)
-        return link
-
-    async def surely(
-        self,
-        link: ThreadLink,
-        conversation: Conversation[T],
-        timeout: float | None,
-        settle: Callable[[Sequence[T]], Conversation[object] | None],
-        hurry: Callable[[], object] | None = None,
-    ) -> T:
-        """`ThreadLink.converse_surely` on a borrowed link, which stays borrowed."""
-        try:
-            return await link.converse_surely(conversation, timeout, settle, hurry)
-        except Exception:
-            if link.broken:
-                self.pool.drop(link)
-            raise
-        except BaseException:
-            self.leave(link)
-            self.pool.close_idle()
-            raise
-
-    def give_back(self, link: ThreadLink) -> None:
-        """Let others use a link again, unless it is broken or left to a thread."""
-        if link not in self._left:
-            self.pool.give_back(link)
-
-    def leave(self, link: ThreadLink) -> None:
-        """Leave a borrowed link to a thread that closes it in the end; callable from any."""
-        self._left.add(link)
-        for pool in self._pools.known():
-            pool.forget(link)
-
-    def converse_now(self, conversation: Conversation[T]) -> T:
-        """Run a conversation on the calling thread, which waits."""
-        return self.lane().converse_now("aiomanager", conversation)
-
-    def function_now(self, name: str, *args: Any) -> Any:
-        """Call a function of the server itself on the calling thread, which waits."""
-        return self.lane().converse_now(None, call_function(name, *args))
-
-
-_homes: WeakValueDictionary[tuple[Any, ...], Home] = WeakValueDictionary()
-
-
-def home_of(
-    address: Address, authkey: bytes, *, wait_slice: float = 0.5, connect_timeout: float = 5.0
-) -> Home:
-    """The one home of these settings."""
-    key = (address, bytes(authkey), wait_slice, connect_timeout)
-    home = _homes.get(key)
-    if home is None:
-        home = _homes[key] = Home(
-            address, bytes(authkey), wait_slice=wait_slice, connect_timeout=connect_timeout
-        )
-    return home
-
-
-def home_at(token_address: Any, authkey: bytes | None) -> Home:
-    """A home by the address that a proxy has. Where the proxy came without its key, as it does
-    through a queue, it is that of the manager which this process came to use there last, else its
-    own."""
-    address = parse(token_address)
-    for home in reversed(list(_homes.values())):
-        if home.address == address and authkey in {None, home.authkey}:
-            return home
-    return home_of(address, authkey or process.current_process().authkey)
 
 
 class Reference:
@@ -174,6 +52,7 @@ class Reference:
 
     Attributes:
         ident: the object's id at the host.
+        guessed: more may be exposed than is known here.
     """
 
     def __init__(
@@ -190,10 +69,12 @@ class Reference:
         self.ident: str = token.id
         self._token = token
         self.exposed = None if exposed is None else frozenset(exposed)
+        self.guessed = False
         # Nothing else refers to the proxy from here, so that it becomes garbage where the job is
         # done, and the standard library tells the host there.
         self._proxy = [] if proxy is None else [proxy]
         self._finalizer: Any = None
+        self._description: str | None = None
         self._process: int | None = os.getpid() if counted else None
         if self._proxy:
             self._give_up_by(self._proxy.clear, None)  # at exit the proxy sees to it
@@ -205,30 +86,51 @@ class Reference:
         options: dict[str, Any] = {"exposed": self.exposed and tuple(self.exposed)}
         if get_spawning_popen() is not None:
             options["authkey"] = self.home.authkey
-        return _managers.RebuildProxy, (_managers.AutoProxy, self._token, "pickle", options)
+        kind = _proxy_kind(self.exposed or frozenset())
+        return _managers.RebuildProxy, (kind, self._token, "pickle", options)
 
     # -- the count at the host ----------------------------------------------------------------
 
     async def find_exposed(self) -> None:
         """Ask the host which methods the object exposes."""
-        self.exposed = frozenset(await self.home.pool.function("get_methods", self._token))
+        self.exposed = frozenset(await self._function("get_methods", self._token))
+        self.guessed = False
+
+    async def find_out(self, method: str = "") -> None:
+        """Ask it where that is not known, or may be wrong about a method or anything."""
+        exposed = self.exposed
+        if exposed is None or (self.guessed and method not in exposed):
+            await finish(self.find_exposed)
 
     async def count(self) -> None:
         """Have the host count this reference."""
-        await self.home.pool.function("incref", self.ident)
+        await self._function("incref", self.ident)
         self.counted()
+
+    async def _function(self, name: str, argument: object) -> Any:
+        home = self.home
+        try:
+            return await home.in_time(0, lambda: home.pool.function(name, argument))
+        except NotThereError as exc:
+            raise self._explained(exc) from exc
 
     async def adopt(self) -> None:
         """Have a reference of this process's own, in a forked child, whose parent's ends with the
         parent, and for what was passed on."""
         if self._process == os.getpid():
             return
-        self._process = os.getpid()
-        if self._proxy:
-            # The standard library has seen to the count when the process was forked.
+        before, self._process = self._process, os.getpid()
+        try:
+            if not self._proxy:
+                await self.count()
+                return
+            if not _is_counted_here(self._proxy[0]):
+                incref = self._proxy[0]._incref  # noqa: SLF001 - the standard library's own
+                await self.home.in_time(0, lambda: _in_thread(incref))
             self._give_up_by(self._proxy.clear, None)
-        else:
-            await self.count()
+        except BaseException:
+            self._process = before
+            raise
 
     def counted(self) -> None:
         """The host counts this reference, so it has to be told in the end."""
@@ -238,21 +140,28 @@ class Reference:
         self._job = job
         self._finalizer = util.Finalize(self, afterwards, (job,), exitpriority=exitpriority)
 
+    def forget(self) -> None:
+        """Say nothing to the host: another run of it has counted this, and what has the id there
+        now is something else."""
+        if self._finalizer is not None:
+            self._finalizer.cancel()
+            self._finalizer = None
+
     async def give_up(self) -> None:
         """Tell the host now."""
         if self._finalizer is None:
             return
         self._finalizer.cancel()
         self._finalizer = None
-        await anyio.to_thread.run_sync(
-            self._job, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-        )
+        await self.home.in_time(0, lambda: _in_thread(self._job))
 
     # -- calls --------------------------------------------------------------------------------
 
     def check(self, method: str) -> None:
         """Raise `NotExposedError` where the object is known not to have the method."""
-        if self.exposed is not None and method not in self.exposed | ALWAYS_EXPOSED:
+        if self.exposed is None or self.guessed:
+            return
+        if method not in self.exposed | ALWAYS_EXPOSED:
             raise NotExposedError(
                 f"this {self.typeid!r} has no {method!r} for other processes; it exposes: "
                 f"{', '.join(sorted(self.exposed)) or 'nothing'}"
@@ -261,9 +170,7 @@ class Reference:
     def request(self, method: str, *args: Any, **kwds: Any) -> list[Buffer]:
         """A request, pickled; raises `EncodeError`."""
         try:
-            # As the standard library does it, which knows how to send more than pickle does.
-            request = (self.ident, method, args, kwds)
-            return [bytes(ForkingPickler.dumps(request, STOCK_PROTOCOL))]
+            return [dumps_for_hosts((self.ident, method, args, kwds), STOCK_PROTOCOL)]
         except Exception as exc:
             raise EncodeError(
                 f"the arguments of {method!r} cannot be pickled, so they cannot travel to another "
@@ -275,42 +182,121 @@ class Reference:
         reply = yield request
         try:
             return load_reply(reply, found)
-        except StopIteration as stop:  # which no coroutine can raise
-            raise StopAsyncIteration(*stop.args) from None
-        except RemoteError as exc:
-            if f"KeyError: '{self.ident}'" not in str(exc):
-                raise
-            raise RemoteError(
-                f"the host at {self.home} does not have this {self.typeid!r} any more; was it "
-                "restarted?"
-            ) from exc
+        except NotThereError as exc:
+            raise self._explained(exc) from exc
+
+    def _explained(self, error: NotThereError) -> RemoteError:
+        """The error of this object, where that is what the host does not have."""
+        if error.key != self.ident:
+            return error
+        return RemoteError(
+            f"the host at {self.home} does not have this {self.typeid!r} any more; was it "
+            "restarted?"
+        )
 
     def tell(self, method: str, *args: Any) -> Conversation[Any]:
         """The conversation of a call whose arguments and value are plain."""
         return self.answer(self.request(method, *args))
 
+    async def converse(self, conversation: Conversation[T], seconds: float | None) -> T:
+        """Run a conversation that may wait at the host for so many seconds, however long if None.
+        To be run by a task that no caller can cancel."""
+        home = self.home
+        if seconds is None:
+            await self.adopt()
+            return await home.pool.wait(conversation, None)
+
+        async def work() -> T:
+            await self.adopt()
+            return await home.pool.wait(conversation, seconds + home.call_timeout)
+
+        return await home.in_time(seconds, work)
+
+    async def borrow(self) -> ThreadLink:
+        """Take out a link for this object; to be given back to its home."""
+
+        async def work() -> ThreadLink:
+            await self.adopt()
+            return await self.home.borrow()
+
+        return await self.home.in_time(0, work)
+
     async def ask(self, request: Sequence[Buffer], seconds: float | None = None) -> Any:
-        """Send a request, which may wait at the host for so many seconds, however long if None,
-        and return the value of its reply. To be run by a task that no caller can cancel."""
-        await self.adopt()
-        found = Found(self.home)
-        timeout = None if seconds is None else seconds + ANSWER_TIMEOUT
-        value = await self.home.pool.wait(self.answer(request, found), timeout)
-        for reference in found.uncounted:
-            await reference.count()
+        """Send a request as `converse` does, and return the value of its reply."""
+        found = Found(self.home, in_thread=True)
+        value = await self.converse(self.answer(request, found), seconds)
+        await found.count()
         return value
+
+    async def described(self) -> str:
+        """How the object at the host describes itself, which says of what type it is; empty where
+        it cannot."""
+        if self._description is None:
+            # One asks for all: they may be many.
+            async with self.home.shared(self.ident, "turn to ask what it is", anyio.Lock):
+                if self._description is None:
+                    self._description = await finish(self._ask_for_description)
+        return self._description
+
+    async def _ask_for_description(self) -> str:
+        answer = or_failure(self.answer(self.request("__repr__")))
+        description = await self.converse(answer, 0)
+        return "" if isinstance(description, Failure) else str(description)
+
+
+def or_failure(conversation: Conversation[Any]) -> Conversation[Any]:
+    """A conversation whose own errors, those of the object among them, are outcomes. What breaks
+    the connection is not."""
+    try:
+        return (yield from conversation)
+    except Exception as exc:
+        return Failure(exc)
+
+
+def _is_counted_here(proxy: Any) -> bool:
+    """Whether the standard library has seen to the count of this process, as it does in a forked
+    child which it has made itself."""
+    if proxy._owned_by_manager:
+        return True
+    attributes: dict[str, Any] = vars(proxy)
+    finalizer = attributes.get("_close")
+    return finalizer is not None and finalizer._pid == os.getpid()  # noqa: SLF001
+
+
+async def _in_thread(job: Callable[[], object]) -> None:
+    limiter = anyio.CapacityLimiter(1)
+    await anyio.to_thread.run_sync(job, abandon_on_cancel=True, limiter=limiter)
+
+
+def _proxy_kind(exposed: frozenset[str]) -> Any:
+    """The standard library's proxy for an object. The one that it makes up cannot have the methods
+    by which attributes are got: its own go by them."""
+    if "__getattribute__" not in exposed:
+        return _managers.AutoProxy
+    if {"wait", "abort", "reset"} <= exposed:
+        return _managers.BarrierProxy
+    return _managers.NamespaceProxy
 
 
 class Found:
     """What is made of proxies found in a reply or in an item.
 
+    Args:
+        in_thread: whether the caller may wait, so that a host can be asked what is exposed.
+
     Attributes:
         uncounted: references that the host does not count yet.
     """
 
-    def __init__(self, home: Home | None) -> None:
+    def __init__(self, home: Home | None, *, in_thread: bool = False) -> None:
         self.uncounted: list[Reference] = []
         self._home = home
+        self._in_thread = in_thread
+
+    async def count(self) -> None:
+        """Have the hosts count what they do not count yet."""
+        for reference in self.uncounted:
+            await reference.count()
 
     def created(self, exposed: Sequence[str], token: Any) -> Any:
         assert self._home is not None
@@ -325,7 +311,11 @@ class Found:
         if home is None or authkey is not None or not _is_at(token.address, home.address):
             home = home_at(token.address, authkey)
         exposed = options.get("exposed") or getattr(kind, "_exposed_", None)
+        if exposed is None and self._in_thread:
+            exposed = home.function_now("get_methods", token)
         reference = Reference(home, token, exposed)
+        # The pickle of such a proxy does not say what the object exposes beside attributes.
+        reference.guessed = kind is _managers.NamespaceProxy and not options.get("exposed")
         self.uncounted.append(reference)
         return _wrapper(reference)
 

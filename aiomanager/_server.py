@@ -36,7 +36,7 @@ from ._reactor import Reactor, logger
 from ._requests import is_request, read_request
 from ._settings import HostSettings
 from ._splice import put_in
-from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump
+from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, not_here
 from ._workers import Request, Worker
 
 # Requests of stock clients that are longer than this, and not the put of an item and nothing else,
@@ -265,7 +265,8 @@ class QueueServer(managers.Server):
             else:
                 self._to_worker(peer, message)
         except NotPlainError:
-            self._to_worker(peer, message)
+            if not peer.too_old(message):
+                self._to_worker(peer, message)
         except Exception:
             peer.send(dump(("#TRACEBACK", format_exc())))
 
@@ -279,9 +280,8 @@ class QueueServer(managers.Server):
         elif ident is not None or not (peer.too_old(message) or self._answered(peer, method, args)):
             self._to_worker(peer, message)
 
-    def _unknown(self, name: str) -> str:
-        known = ", ".join(sorted({*self.registry, *self.queues})) or "nothing"
-        return f"no queue or object is registered here as {name!r}; there is: {known}"
+    def _unknown(self, name: str) -> KeyError:
+        return not_here(name, sorted({*self.registry, *self.queues}))
 
     # -- the functions of the server itself ---------------------------------------------------
 
@@ -307,7 +307,7 @@ class QueueServer(managers.Server):
             case "create" if first in self.queues:
                 answer = ("#RETURN", (f"{QUEUE_PREFIX}{first}", STOCK_METHODS))
             case "create" if first not in self.registry:
-                answer = ("#ERROR", KeyError(self._unknown(str(first))))
+                answer = ("#ERROR", self._unknown(str(first)))
             case "incref" | "decref" if isinstance(first, str) and first in self._stock:
                 pass
             case "shutdown" if self.settings.allow_shutdown:

@@ -142,7 +142,8 @@ class Session:
             waits: the answer may take any time; the host is asked now and then if it is there.
         """
         request_id = next(self._ids)
-        parts = pack_request(request_id, ident, method, args, frames, *(numbered or ()))
+        channel, number = numbered or ("", 0)
+        parts = pack_request(request_id, ident, method, args, frames, channel, number)
         request = _Request(parts, waits)
         if self.state is State.CLOSED:
             request.fail(ConnectionLostError(self._why_closed))
@@ -167,6 +168,11 @@ class Session:
     def patience(self) -> float:
         """Seconds within which a request that waits for nothing has ended."""
         return self._call_timeout + self._reconnect
+
+    def check_open(self) -> None:
+        """Raise `ConnectionLostError` where the session was closed."""
+        if self.state is State.CLOSED:
+            raise ConnectionLostError(self._why_closed)
 
     def close(self, why: str = "this manager is closed") -> None:
         """Close the link; calls under way raise `ConnectionLostError`, and later ones too."""
@@ -423,10 +429,10 @@ class Session:
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if request.sent is None or not isinstance(error, ConnectionLostError):
-                request.fail(replica(error), host_gone=True)
+                request.fail(replica(error), behind=error)
             elif self.state is State.CLOSED:
                 why = f"{error}; whether the call has happened is unknown"
-                request.fail(ConnectionLostError(why, outcome_known=False), host_gone=True)
+                request.fail(ConnectionLostError(why, outcome_known=False), behind=error)
             else:
                 request.fail(
                     ConnectionLostError(
@@ -434,5 +440,5 @@ class Session:
                         f"whether the call has happened is unknown. {error}",
                         outcome_known=False,
                     ),
-                    host_gone=True,
+                    behind=error,
                 )

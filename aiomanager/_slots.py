@@ -48,19 +48,18 @@ class Slot(Generic[T]):
         filled: the outcome is there.
         abandoned: nobody waits any more.
         value, error: the outcome, once it is there; an error is not None.
-        host_gone: the error is that of a host which was given up, so it is the error also of
-            whoever stands behind this one.
+        behind: the error of whoever stands behind this one, where the host was given up for all.
     """
 
     __slots__ = (
-        "__weakref__", "_callback", "_conversions", "_discard", "_future", "abandoned", "error",
-        "filled", "host_gone", "value",
+        "__weakref__", "_callback", "_conversions", "_discard", "_future", "abandoned", "behind",
+        "error", "filled", "value",
     )  # fmt: skip
 
     def __init__(self, discard: Callable[[T], object] | None = None) -> None:
         self.abandoned = False
         self.filled = False
-        self.host_gone = False
+        self.behind: Exception | None = None
         self.value: Any = None
         self.error: Exception | None = None
         self._discard = discard
@@ -80,7 +79,7 @@ class Slot(Generic[T]):
                 return
         self._fill(value, None)
 
-    def fail(self, error: Exception, *, host_gone: bool = False) -> None:
+    def fail(self, error: Exception, *, behind: Exception | None = None) -> None:
         """Have an error raised where the outcome is waited for."""
         if self._conversions:
             try:
@@ -88,7 +87,7 @@ class Slot(Generic[T]):
                     error = convert_error(error)
             except Exception as exc:
                 error = exc
-        self.host_gone = host_gone
+        self.behind = behind
         self._fill(None, error)
 
     def settle(self, outcome: T | Failure) -> None:
@@ -162,7 +161,7 @@ class Slot(Generic[T]):
             if self.error is None:
                 converted.set(self.value)
             else:
-                converted.fail(self.error, host_gone=self.host_gone)
+                converted.fail(self.error, behind=self.behind)
             return converted
         self._conversions += ((convert, convert_error),)
         return self

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -48,6 +48,7 @@ class StreamLink(Link):
         self._address = address
         self._reader = MessageReader(HANDSHAKE_LIMIT)
         self._stop_listening: Callable[[], object] = lambda: None
+        self._awaits_reply = False
 
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
         try:
@@ -61,6 +62,23 @@ class StreamLink(Link):
                 parts = conversation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+
+    def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
+        if not self._awaits_reply:
+            raise BrokenPipeError("the event loop has left in the middle of a request")
+        self._socket.settimeout(max(0.001, timeout))
+
+        def receive() -> Buffer:
+            while (message := self._reader.next()) is None:
+                if not self._reader.read(self._socket):
+                    raise EOFError
+            return message
+
+        with contextlib.suppress(StopIteration):
+            while True:
+                request = conversation.send(receive())
+                for part in pack(request):
+                    self._socket.sendall(part)
 
     def is_alive(self) -> bool:
         try:
@@ -151,7 +169,10 @@ class StreamLink(Link):
         """Send a message and wait for the next; for handshakes and conversations, in which
         nothing comes unasked."""
         await self.send_rest(self.send_now(pack(parts)))
-        return await self.receive_one()
+        self._awaits_reply = True
+        reply = await self.receive_one()
+        self._awaits_reply = False
+        return reply
 
     async def receive_one(self) -> Buffer:
         """Wait for one message, and leave what comes after it."""

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from asyncio import _get_running_loop  # None where there is none, and no exception for that
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -193,6 +193,43 @@ def _nothing() -> None:
     pass
 
 
+def is_running(loop: Any) -> bool:
+    """Whether an event loop runs at this moment, on whatever thread."""
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.is_running()
+    return not has_ended(loop)
+
+
+def on_loop_end(callback: Callable[[], object]) -> Callable[[], object]:
+    """Have `callback` called when the running event loop ends, after all its tasks have, and
+    return what calls that off, from any thread.
+
+    An asynchronous generator is what both libraries bring to an end there; a task would be
+    cancelled together with those that still have something to tidy up. One that is closed with no
+    `shutdown_asyncgens` before ends without a call.
+    """
+    callbacks = [callback]
+    ending = _until_the_end(callbacks)
+    with contextlib.suppress(StopIteration):
+        ending.__anext__().send(None)
+
+    def call_off() -> None:
+        if callbacks:  # or else it is ending already
+            callbacks.clear()
+            with contextlib.suppress(StopIteration):
+                ending.aclose().send(None)
+
+    return call_off
+
+
+async def _until_the_end(callbacks: list[Callable[[], object]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        while callbacks:
+            callbacks.pop()()
+
+
 def call_in(loop: Any, callback: Callable[[], object]) -> None:
     """Call back on an event loop, soon. Callable from any thread and from finalizers, which may
     run on any thread and at any moment; where the loop has ended, nothing happens."""
@@ -266,7 +303,15 @@ def on_task_end(callback: Callable[[], object]) -> Callable[[], object]:
             callback()
 
         task.add_done_callback(ended, context=_context_of_callbacks())
-        return lambda: task.remove_done_callback(ended)
+        # Weak, as whoever may call it off may live longer than the task and its event loop.
+        watched = ref(task)
+
+        def call_off() -> None:
+            task = watched()
+            if task is not None:
+                task.remove_done_callback(ended)
+
+        return call_off
     return _TaskWatch(callback).end
 
 

@@ -57,12 +57,14 @@ class Blocking(Protocol):
     def receive(self, timeout: float | None) -> Buffer:
         """The next message, which has to begin and to end within so many seconds: a host that
         lets it drip must not stretch them. Raises `TimeoutError`."""
+        ...
 
     def received(self) -> Buffer | None:
         """A message that came together with the one before, if there is one."""
 
     def is_alive(self) -> bool:
         """`Link.is_alive`."""
+        ...
 
     def trust(self) -> None:
         """Take long messages from now on: the host has shown that it has the key."""
@@ -183,6 +185,12 @@ class ThreadLink(Link):
 
     def _break(self) -> None:
         self.broken = True
+
+    def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
+        # The thread that converses goes on without the event loop.
+        if not self._turn.acquire(timeout=max(0.0, timeout)):
+            raise TimeoutError("the host does not answer")
+        self._turn.release()
 
     def is_alive(self) -> bool:
         return self._blocking.is_alive()
@@ -324,9 +332,18 @@ class ThreadLane:
             raise
         return ThreadLink(blocking, self._address, self._limiter)
 
-    def converse_now(self, name: str | None, conversation: Conversation[T]) -> T:
+    def converse_now(
+        self, name: str | None, conversation: Conversation[T], timeout: float | None = None
+    ) -> T:
         """Run a conversation on a connection of its own and on the calling thread, which waits
-        for it; raises as `open` and `Link.converse` do."""
+        for it; raises as `open` and `Link.converse` do.
+
+        Args:
+            timeout: seconds to connect, and for each reply; those of the lane if None.
+        """
+        if timeout is not None:
+            hurried = ThreadLane(self._address, self._authkey, timeout)
+            return hurried.converse_now(name, conversation)
         blocking = self._connect(name, ThreadApproach(self._address, self._timeout, self._good))
         try:
             return _converse_now(blocking, self._address, conversation, self._timeout)

@@ -9,8 +9,9 @@ from math import inf
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
 
+from ._errors import ConnectionLostError, unanswered
+from ._links import Pauses
 from ._slots import Slot, replica
 from ._tasks import spawn
 
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 # Seconds after which a call is taken for one that waits at the host.
 PATIENCE = 0.2
+
+# A wait with a timeout ends by so many seconds after it, also where the host does not answer.
+GRACE = 0.75
 
 
 class Turns:
@@ -59,13 +63,17 @@ class _Waiter(Generic[T]):
 
 
 class Waits(Generic[T]):
-    """Tasks that wait for something at a host, and one call there on behalf of them all.
+    """Tasks of one event loop that wait for something at a host, and one call there on behalf of
+    them all.
 
     Args:
-        ask: asks the host and waits there for up to the given seconds; None where in vain.
+        ask: asks the host and waits there for up to the given seconds; None where in vain. What it
+            raises is the error of all who wait: the host is away, or has lost the object.
         wait_slice: seconds that one such call may take.
         shared: whether what comes is for all who wait, or for the first of them alone.
         discard: is given what came when nobody waited any more.
+        reconnect: to ask changes nothing, so it is asked again, for so many seconds, where the
+            connection breaks.
     """
 
     def __init__(
@@ -75,55 +83,79 @@ class Waits(Generic[T]):
         *,
         shared: bool = False,
         discard: Callable[[T], object] | None = None,
+        reconnect: float = 0.0,
     ) -> None:
         self._ask = ask
         self._slice = wait_slice
         self._shared = shared
         self._discard = discard
+        self._reconnect = reconnect
         self._waiting: deque[_Waiter[T]] = deque()
-        self._asking: object = None  # the event loop on which a task asks
+        self._asking = False
+        self._due = inf  # when the host, if it is there, has answered
 
-    async def wait(self, timeout: float | None) -> T | None:
+    async def wait(self, timeout: float | None, latest: float = inf) -> T | None:
         """Wait up to `timeout` seconds, for ever if None; None where in vain.
 
+        Raises `ConnectionLostError`, also where the host has not answered `GRACE` after that, or
+        by the event loop's time `latest`.
         Cancelled, it leaves at once, and what comes for it goes to `discard`.
         """
         deadline = inf if timeout is None else anyio.current_time() + timeout
         waiter = _Waiter[T](deadline, Slot(self._unwanted))
-        loop = current_token().native_token
-        if self._asking is not None and self._asking is not loop:
-            self._waiting.clear()  # that loop has ended, and its tasks with it
-            self._asking = None
         self._waiting.append(waiter)
-        if self._asking is not None:
+        if self._asking:
             # What is waited for is not there, or others are served before.
-            with anyio.CancelScope(deadline=deadline):
-                return await waiter.slot.wait()
+            limit = min(deadline, latest)
+        else:
+            # Here the host watches the time: it alone knows whether there was something at once.
+            limit = min(deadline + GRACE, latest)
+            self._asking = True
+            spawn(self._ask_on)
+        if limit == inf:
+            return await waiter.slot.wait()
+        with anyio.CancelScope(deadline=limit):
+            return await waiter.slot.wait()
+        if anyio.current_time() < self._due:
             return None
-        self._asking = loop
-        spawn(self._ask_on)
-        # Here the host watches the time: it alone knows whether there was something at once.
-        return await waiter.slot.wait()
+        raise unanswered(timeout or 0.0, sent=True)
 
     async def _ask_on(self) -> None:
         """Ask in slices, as long as somebody waits."""
+        pauses, broken_since = Pauses(), inf
         try:
             while self._anybody():
                 now = anyio.current_time()
                 left = min(waiter.deadline for waiter in self._waiting) - now
+                seconds = max(0.0, min(left, self._slice))
+                self._due = now + seconds + GRACE
                 try:
-                    outcome = await self._ask(max(0.0, min(left, self._slice)))
+                    outcome = await self._ask(seconds)
                 except Exception as exc:
-                    for waiter in self._served():
-                        waiter.slot.fail(replica(exc))
+                    now = anyio.current_time()
+                    broken_since = min(broken_since, now)
+                    if self._may_ask_again(exc) and now < broken_since + self._reconnect:
+                        await pauses.sleep(broken_since + self._reconnect)
+                        continue
+                    self._fail(exc)
                 else:
                     self._give(outcome)
+                pauses, broken_since = Pauses(), inf
         finally:
-            self._asking = None
+            self._asking = False
+
+    def _may_ask_again(self, error: Exception) -> bool:
+        # One that was not there for so long already has been tried for as long.
+        return isinstance(error, ConnectionLostError) and not error.outcome_known
 
     def _anybody(self) -> bool:
         self._waiting = deque(waiter for waiter in self._waiting if not waiter.slot.abandoned)
         return bool(self._waiting)
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            waiter.slot.fail(replica(error))
 
     def _give(self, outcome: T | None) -> None:
         served = [] if outcome is None else self._served()

@@ -63,6 +63,20 @@ HANDSHAKE_LIMIT = 256  # what the standard library reads at most before it trust
 # The id of a hosted queue in the manager protocol is its name, so that it is the same after a
 # restart of the host, and a client sees by it that the host is one of ours.
 QUEUE_PREFIX = "aiomanager-queue:"
+
+# What the error of a host of ours has for an attribute where the host does not have a name.
+NOT_HERE = "aiomanager_not_here"
+
+
+def not_here(name: str, names: Sequence[str]) -> KeyError:
+    """The error of a host that does not have a name, but these. No KeyError of an object has its
+    attribute; to clients that know only the standard library it is one like any other."""
+    known = ", ".join(names) or "nothing"
+    error = KeyError(f"no queue or object is registered here as {name!r}; there is: {known}")
+    setattr(error, NOT_HERE, name)
+    return error
+
+
 # A client of ours says who it is in the name that the protocol gives to each connection.
 CLIENT_PREFIX = "aiomanager-client:"
 

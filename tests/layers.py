@@ -34,6 +34,7 @@ HOST = (
     "_ready",
     "_reactor",
     "_ending",
+    "_folders",
     "_listening",
     "_workers",
     "_peers",
@@ -50,23 +51,31 @@ LANES = (
     "_tasks",
     "_slots",
     "_batches",
-    "_waits",
     "_afterwards",
     "_replies",
     "_links",
     "_approaches",
     "_connecting",
+    "_waits",
     "_threads",
     "_streams",
     "_session",
+    "_homes",
     "_references",
 )
-CONTRACT = ("engines", "engines.base")
+CONTRACT = (
+    "engines",
+    "engines.base",
+    "engines.leftovers",
+    "engines.odd_queues",
+    "engines.stock_object",
+    "engines.keeping",
+)
 ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
 QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_local", "_queue", "_consumer")
 # Knows no queue: other objects of a manager, and the host process of a program's own.
-BESIDE = ("_objects", "_pools", "_locks", "_conditions", "_embedding")
+BESIDE = ("_objects", "_kinds", "_pools", "_locks", "_conditions", "_embedding")
 # Picks the engine.
 FRONT = ("_proxy", "_manager", "_client", "__init__")
 # Uses public names, as any program does; each may be a package with modules of its own.

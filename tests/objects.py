@@ -7,13 +7,15 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import managers
 from multiprocessing.managers import BaseProxy, SyncManager
 from typing import Any
 
 import aiomanager
 
 KEY = b"a key that is not this process's"
+SPAWN = multiprocessing.get_context("spawn")
 
 
 class Counter:
@@ -109,6 +111,182 @@ def common_rlock() -> Any:
     return _rlock
 
 
+class Device:
+    """Raises and returns what it is told, whatever that is."""
+
+    def fail(self, error: BaseException) -> None:
+        raise error
+
+    def fail_deeply(self, error: BaseException) -> None:
+        self.fail(error)
+
+    def echo(self, value: Any) -> Any:
+        return value
+
+    def name(self) -> str:
+        """Of the thread, which is that of the connection."""
+        return str(threading.get_ident())
+
+
+class ShutDown(Exception):
+    """A user's own, and no queue's."""
+
+
+class Results:
+    """Iterates over what it was given, and raises what is marked."""
+
+    def __init__(self, *values: Any) -> None:
+        self._values = iter(values)
+
+    def __next__(self) -> Any:
+        kind, value = next(self._values)
+        if kind == "raise":
+            raise value
+        return value
+
+
+class Settings:
+    """Shared attributes, and methods that have the names of ours."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._table: dict[str, Any] = {"a": 1}
+
+    def add(self, number: int) -> int:
+        self.value += number
+        return self.value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._table.get(key, default)
+
+    def set(self, key: str, value: Any, *, times: int = 1) -> str:
+        self._table[key] = [value] * times
+        return "set"
+
+    def copy(self) -> str:
+        return "a copy"
+
+
+NamespaceProxy: Any = vars(managers)["NamespaceProxy"]  # which the type stubs do not know
+_ATTRIBUTES = ("__getattribute__", "__setattr__", "__delattr__")
+
+
+class CounterNamespace(NamespaceProxy):  # type: ignore[misc]
+    """As users write it for a class with attributes and methods."""
+
+    _exposed_ = (*_ATTRIBUTES, "add")
+
+
+class SettingsNamespace(NamespaceProxy):  # type: ignore[misc]
+    """All that there is."""
+
+    _exposed_ = tuple(dir(Settings))
+
+
+class Flag:
+    """Looks like an event."""
+
+    def __init__(self) -> None:
+        self._colour = "white"
+
+    def set(self, colour: str) -> None:
+        self._colour = colour
+
+    def clear(self, *, to: str) -> None:
+        self._colour = to
+
+    def is_set(self) -> str:
+        return self._colour
+
+    def wait(self, colour: str, patience: float = 0) -> str:
+        return f"{self._colour} and not {colour} for {patience}"
+
+    def fly(self) -> str:
+        return "flies"
+
+
+class Turnstile:
+    """Looks like a lock, or a condition, that knows its owners."""
+
+    def acquire(self, timeout_ms: int, owner: str) -> str:
+        return f"{owner} within {timeout_ms}"
+
+    def release(self, owner: str) -> str:
+        return f"released by {owner}"
+
+    def wait(self, place: int) -> int:
+        return place
+
+    def notify(self, whom: str) -> str:
+        return f"notified {whom}"
+
+
+class Job:
+    """Looks like a result."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return key, default
+
+    def wait(self, why: str) -> str:
+        return why
+
+    def ready(self, part: int) -> bool:
+        return part == 1
+
+    def successful(self) -> str:
+        return "quite"
+
+    def cancel(self) -> str:
+        return "cancelled"
+
+
+class Unique(queue.Queue[Any]):
+    """Has the names of a queue's methods, and other arguments."""
+
+    def put(self, item: Any) -> None:  # type: ignore[override]
+        super().put(item)
+
+    def get(self) -> Any:  # type: ignore[override]
+        return super().get()
+
+
+class PeekQueue(queue.Queue[Any]):
+    """A queue with a method more."""
+
+    def peek(self) -> Any:
+        return self.queue[0]
+
+
+class QueueByHand(BaseProxy):
+    """Written by hand, for a queue, with the methods that its author needed."""
+
+    def put(self, item: Any) -> Any:
+        return self._callmethod("put", (item,))
+
+
+def look_up(key: str) -> Any:
+    """Raises a KeyError of its own for all but one."""
+    return {"here": Counter()}[key]
+
+
+_unique, _peek_queue = Unique(), PeekQueue()
+
+
+def common_unique() -> Any:
+    """The same for all."""
+    return _unique
+
+
+def common_peek_queue() -> Any:
+    """The same for all."""
+    return _peek_queue
+
+
+def common_pipe() -> Any:
+    """A queue that can neither wait nor be asked."""
+    return multiprocessing.get_context("spawn").SimpleQueue()
+
+
 class Manager(SyncManager):
     """A stock manager with a user's classes."""
 
@@ -133,14 +311,32 @@ class OurManager(aiomanager.QueueManager):
     """A host of ours, with a user's classes."""
 
 
+for _manager in (Manager, OurManager):
+    _manager.register("Device", Device)
+    _manager.register("Results", Results, exposed=("__next__",))
+    _manager.register("CounterNamespace", Settings, CounterNamespace)
+    _manager.register("SettingsNamespace", Settings, SettingsNamespace)
+    _manager.register("Flag", Flag)
+    _manager.register("Turnstile", Turnstile)
+    _manager.register("Job", Job)
+    _manager.register("unique", common_unique)
+    _manager.register("peek_queue", common_peek_queue)
+    _manager.register("pipe", common_pipe)
+    _manager.register("queue_by_hand", queue.Queue, QueueByHand)
+    _manager.register("look_up", look_up)
+    _manager.register("look_up_in_c", {"here": Counter()}.__getitem__)
+
 OurManager.register("Counter", Counter, exposed=_COUNTER)
 OurManager.register("common", common_rlock, exposed=("acquire", "release"))
 
 
 @contextlib.contextmanager
-def running(address: Any = None) -> Iterator[Manager]:
+def running(
+    address: Any = None, initializer: Callable[[], object] | None = None
+) -> Iterator[Manager]:
     """A manager in a process of its own, with another key than this process."""
-    manager = Manager(address, KEY, ctx=multiprocessing.get_context("spawn"))
+    manager = Manager(address, KEY, ctx=SPAWN)
+    manager.start(initializer)
     with manager:
         # The standard library connects once for each thread that calls a proxy, and disconnects
         # with the last proxy; here it is connected all the time.
@@ -164,3 +360,19 @@ def slowly(number: float) -> float:
 def failing(number: int) -> int:
     """For a pool; it always fails."""
     raise ArithmeticError(number)
+
+
+def failing_slowly(seconds: float) -> None:
+    """For a pool; it fails when others wait for it."""
+    time.sleep(seconds)
+    raise ArithmeticError(seconds)
+
+
+def echo(value: Any) -> Any:
+    """For a pool."""
+    return value
+
+
+def fail(error: Exception) -> None:
+    """For a pool."""
+    raise error

@@ -32,7 +32,7 @@ class HeldEngine(MemoryEngine):
     def release(self) -> None:
         """Answer."""
         for taken, answer in self.held.values():
-            taken.then(lambda slot: answer.set(slot.value))
+            taken.map(answer.set)
 
 
 async def test_who_waits_and_who_does_not_take_beside_one_another():

@@ -58,6 +58,7 @@ class Asking:
 
     def __init__(self, *, gone: bool) -> None:
         self.gone = gone
+        self.protocol = 5
         self.queues: set[HostedQueue] = set()
         self.sent: list[bytes] = []
         self.undelivered: list[Any] = []

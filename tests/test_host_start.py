@@ -138,7 +138,7 @@ def is_running(pid: int) -> bool:
     """Whether a process that is not ours to wait for is there."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
         return False
     return state != "Z"
 

@@ -146,6 +146,10 @@ class QueueEngine(ABC):
         """Undo a take: nobody was there any more to whom the item could have gone, or this process
         cannot unpickle it (`rejected`); whether it was still this process's."""
 
+    def left(self, received: Received) -> None:  # noqa: B027 - a host of leases needs no word
+        """Nobody here has an item any more that was taken. `restore` follows where the event loop
+        goes on, and the item must not be lost where it does not. Callable from any thread."""
+
     @property
     def lease_holder(self) -> object:
         """What leases hang on: they have ended where it is another. None where a host has none."""

@@ -13,7 +13,7 @@ from .._requests import pack_ids, pack_settlements
 from .._session import Session
 from .._slots import Slot
 from .._tasks import call_later
-from .._wire import MESSAGE_LIMIT, Buffer
+from .._wire import MESSAGE_LIMIT, NOT_HERE, Buffer
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, counted
 
 # Seconds after which the host is told that the answer of a take was read, where nothing that is
@@ -154,6 +154,7 @@ class HostedEngine(QueueEngine):
         return moved
 
     async def task_done(self, count: int) -> list[Exception | None]:
+        self._session.check_open()
         outcomes: list[Exception | None] = []
         while self._taken and len(outcomes) < count:
             run, taken = self._taken[0]
@@ -241,5 +242,5 @@ def _received(deliveries: list[tuple[int, int, bytes]]) -> list[Received]:
 
 
 def _explained(error: Exception) -> Exception:
-    """A host says KeyError where it has no such queue; the user asked for the wrong name."""
-    return ConfigurationError(error.args[0]) if isinstance(error, KeyError) else error
+    """A host says by its error where it has no such queue; the user asked for the wrong name."""
+    return ConfigurationError(error.args[0]) if hasattr(error, NOT_HERE) else error

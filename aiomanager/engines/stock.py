@@ -5,78 +5,71 @@ Such a host knows no leases, and a call that waits there holds one of its thread
 next item even if its client is dead. So waits go there in slices, one at a time for each queue,
 and what a slice brings for somebody who has left stays here, in the order in which it came, for
 the next in this process to ask; if nobody does, it goes back to the end of the queue.
+
+Where the connection breaks, what may be asked twice is asked again as long as the host may be
+away, which leaves out puts and counts of what is done. An item that a broken slice had taken is
+lost with it: no client can mend that.
 """
 
 from __future__ import annotations
 
-import contextlib
-import heapq
 import itertools
-import operator
 import queue
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 
 from .._batches import Batcher
-from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, QueueFull
-from .._frames import STOCK_PROTOCOL, Expression, Frame, encode
-from .._links import Conversation, LinkPool
-from .._replies import load_reply
+from .._errors import ConfigurationError, ConnectionLostError, LeaseLostError, unanswered
+from .._frames import STOCK_PROTOCOL, Frame
+from .._links import Conversation, Link, LinkPool, Pauses
+from .._replies import is_value, load_queue_reply
 from .._slots import Slot, begin, filled
-from .._tasks import spawn
-from .._wire import Buffer, dump
+from .._threads import ThreadLane
+from .._wire import dump
 from .base import QueueEngine, Received, Settlement, counted
+from .keeping import Keeping
+from .leftovers import Errand, Leftovers, StockReceived, Target
+from .odd_queues import explained, get_what_is_there, learn_to_get, learn_to_put
+from .stock_object import ObjectGoneError, StockObject
 
-# How long an item that came for somebody who left is kept here before it goes back, in seconds,
-# and how long after that where the queue had no room for it.
-KEPT = 1.0
-KEPT_LONGER = 0.25
-# How long the end of a manager waits for room for such items, in seconds.
-LAST_WAIT = 4.0
+T = TypeVar("T")
 
-
-class StockReceived(Received):
-    """An item with the reply around it that brought it."""
-
-    __slots__ = ()
-
-    def load(self) -> Any:
-        return super().load()[1]
-
-    def frame(self) -> bytes:
-        return encode(_item_of(self))
+# Seconds between two looks at a queue whose `get` cannot be told for how long to wait.
+POLL = 0.05
 
 
 class StockEngine(QueueEngine):
     """Talks to one queue object of a manager.
 
     Args:
-        resolve: returns the object's id at the host, and the names of its methods.
+        resolve: finds the object at the host; given the one that the host does not know any more,
+            finds it anew or raises.
         wait_slice: seconds that one blocking call may wait at the host. A killed client loses at
             most what arrives within one; shorter ones cost more calls while nothing arrives.
+        lane: makes connections for what is left when the event loop ends.
     """
 
+    ends_waits_at_once = False
     pickle_protocol = STOCK_PROTOCOL
 
     def __init__(
         self,
         pool: LinkPool,
-        resolve: Callable[[], Awaitable[tuple[str, Sequence[str]]]],
+        resolve: Callable[[Target | None], Awaitable[Target]],
         wait_slice: float,
+        lane: ThreadLane,
     ) -> None:
         self._pool = pool
-        self._resolve = resolve
         self._slice = wait_slice
-        self._target: tuple[str, Sequence[str]] | None = None
+        self._held = Leftovers(lane, wait_slice)
+        weakref.finalize(self, self._held.leave).atexit = False
+        self._object = StockObject(pool, resolve, self._held)
+        self.patience = self._object.patience
         self._ids = itertools.count(1)
-        self._out: dict[int, Received] = {}  # handed out here and not settled
-        # Handed back, by when they are due and in the order in which they came: a heap.
-        self._kept: list[tuple[float, int, Received]] = []
-        self._keeping = False
-        self._pause: anyio.CancelScope | None = None  # ends early when this side closes
-        self._giving_back = anyio.Lock()
+        self._keeping = Keeping(pool, self._object, self._held, wait_slice)
         self._put_unwanted = False
         self._joins: Batcher[None, None] = Batcher(self._join, revocable=True)
 
@@ -96,7 +89,7 @@ class StockEngine(QueueEngine):
         accepted = 0
         while True:
             seconds = self._slice_until(deadline)
-            count, error = await self._put(frames[accepted:], seconds)
+            [(count, error)] = await self._put([frames[accepted:]], seconds)
             accepted += count
             if error is not None or accepted == len(frames):
                 return accepted, error
@@ -106,26 +99,68 @@ class StockEngine(QueueEngine):
     def interrupt_put(self) -> None:
         self._put_unwanted = True
 
-    async def _put(self, frames: Sequence[bytes], seconds: float) -> tuple[int, Exception | None]:
-        accepted = 0
-        ident = ""
+    def put_each(
+        self, puts: Sequence[Sequence[bytes]], timeout: float | None, channel: str
+    ) -> Slot[list[tuple[int, Exception | None]] | None]:
+        return begin(lambda: self._put(puts, 0.0 if timeout is None else timeout))
 
-        def conversation() -> Conversation[None]:
-            nonlocal accepted
-            wait = seconds > 0
-            for frame in frames:
-                _value((yield dump((ident, "put", (Frame(frame), wait, seconds), {}))))
-                accepted += 1
-                wait = False  # the slice is for all of them
+    async def _put(
+        self, puts: Sequence[Sequence[bytes]], seconds: float
+    ) -> list[tuple[int, Exception | None]]:
+        """Put the frames of each, and say of each what has become of them. The seconds are for
+        all of them."""
+        outcomes: list[tuple[int, Exception | None]] = []
+        accepted = 0  # of the put whose turn it is
+        wait = seconds
 
+        def conversation(target: Target) -> Conversation[None]:
+            nonlocal accepted, wait
+            while len(outcomes) < len(puts):
+                frames = puts[len(outcomes)]
+                error: Exception | None = None
+                try:
+                    while accepted < len(frames):
+                        yield from self._put_one(target, frames[accepted], wait)
+                        wait = 0.0
+                        accepted += 1
+                except queue.Full:
+                    outcomes.append((accepted, None))
+                    # Nobody overtakes those who find no room.
+                    outcomes.extend((0, None) for _ in puts[len(outcomes) :])
+                    return
+                except Exception as exc:
+                    if target.is_unknown(exc):
+                        raise
+                    error = explained(exc)
+                outcomes.append((accepted, error))
+                accepted = 0
+
+        while len(outcomes) < len(puts):
+            try:
+                target = await self._object.found()
+                await self._object.run(target, conversation, seconds)
+            except ObjectGoneError:
+                pass
+            except ConnectionLostError as exc:
+                if exc.outcome_known:
+                    outcomes.append((accepted, exc))
+                    outcomes.extend((0, _not_sent(exc)) for _ in puts[len(outcomes) :])
+                    break
+                # It is not known of one of them; those behind it were not sent.
+                outcomes.append((accepted, exc))
+                accepted = 0
+            except Exception as exc:
+                outcomes.append((accepted, exc))
+                accepted = 0
+        return outcomes
+
+    def _put_one(self, target: Target, frame: bytes, seconds: float) -> Conversation[None]:
         try:
-            ident, _ = await self._found()
-            await self._run(conversation(), seconds)
-        except queue.Full:
-            return accepted, None
-        except Exception as exc:
-            return accepted, exc
-        return accepted, None
+            yield from target.put(Frame(frame), seconds)
+        except TypeError as exc:
+            if target.plain_put or not (yield from learn_to_put(target, exc)):
+                raise
+            yield from target.put(Frame(frame), seconds)
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -133,42 +168,75 @@ class StockEngine(QueueEngine):
         return begin(lambda: self._receive_in_a_slice(count, timeout))
 
     async def _receive_in_a_slice(self, count: int, timeout: float | None) -> list[Received]:
-        if kept := self._take_kept(count):
-            return kept
-        seconds = self._slice if timeout is None else min(timeout, self._slice)
-        if self._kept:
-            # Somebody's delayed item is due before the slice would end.
-            seconds = max(0.0, min(seconds, self._kept[0][0] - anyio.current_time()))
-        replies: list[Buffer] = []
-        ident, _ = await self._found()
+        give_up = anyio.current_time() + self._object.patience
+        pauses = Pauses()
+        while True:
+            if kept := self._keeping.take(count):
+                return [self._hand_out(received) for received in kept]
+            seconds = self._slice if timeout is None else min(timeout, self._slice)
+            if (due := self._keeping.next_due) is not None:
+                # Somebody's delayed item is due before the slice would end.
+                seconds = max(0.0, min(seconds, due - anyio.current_time()))
+            try:
+                return await self._fetch(count, seconds, give_up)
+            except ObjectGoneError:
+                pass
+            except ConnectionLostError as exc:
+                if exc.outcome_known or self._pool.closed or anyio.current_time() >= give_up:
+                    raise
+                await pauses.sleep(give_up)
 
-        def conversation() -> Conversation[None]:
-            reply = yield dump((ident, "get", (seconds > 0, seconds), {}))
-            while _is_return(reply):
-                replies.append(reply)
-                if len(replies) == count:
-                    return
-                reply = yield dump((ident, "get", (False,), {}))
-            _value(reply)
-
+    async def _fetch(self, count: int, seconds: float, give_up: float) -> list[Received]:
+        target = await self._object.found_by(give_up)
+        link: Link | None = None
+        with anyio.move_on_after(give_up - anyio.current_time()):
+            link = await self._pool.borrow()
+        if link is None:
+            raise unanswered(self._object.patience, sent=False)
+        before = self._pool.opened
+        errand = Errand(link)
         try:
-            await self._run(conversation(), seconds)
+            await self._keeping.see_to(
+                errand, self._getting(target, errand, count, seconds), seconds
+            )
         except queue.Empty:
             pass
-        except Exception:
+        except Exception as exc:
             # What came before belongs to somebody; the error will meet whoever asks next.
-            if not replies:
+            if not errand.received:
+                await self._object.check(target, exc)
                 raise
-        return [self._hand_out(StockReceived(0, 0, reply)) for reply in replies]
+        self._object.known(before)
+        if target.plain_get and not errand.received:
+            await anyio.sleep(min(seconds, POLL))
+        return [self._hand_out(received) for received in errand.received]
+
+    def _getting(
+        self, target: Target, errand: Errand, count: int, seconds: float
+    ) -> Conversation[None]:
+        if target.plain_get:
+            yield from get_what_is_there(target, errand, count)
+            return
+        reply = yield dump((target.ident, "get", (seconds > 0, seconds), {}))
+        while is_value(reply):
+            errand.received.append(StockReceived(target, reply))
+            if errand.left or len(errand.received) == count:
+                return
+            reply = yield dump((target.ident, "get", (False,), {}))
+        try:
+            load_queue_reply(reply)
+        except TypeError as exc:
+            if not (yield from learn_to_get(target, exc)):
+                raise
 
     def interrupt(self) -> None:
         """The slice that is under way goes on: its thread at the host would take the next item in
         any case. What it brings is kept."""
 
-    def _hand_out(self, received: Received) -> Received:
+    def _hand_out(self, received: StockReceived) -> Received:
         received.delivery_id = next(self._ids)
-        received.attempt += 1
-        self._out[received.delivery_id] = received
+        received.attempt = 1 + max(received.attempt, self._keeping.undecoded.attempts(received))
+        self._held.out[received.delivery_id] = received
         return received
 
     # -- settling -----------------------------------------------------------------------------
@@ -182,166 +250,114 @@ class StockEngine(QueueEngine):
         answers: list[bool] = []
         done = 0
         for delivery_id, action, delay in settlements:
-            received = self._out.pop(delivery_id, None)
-            answers.append(received is not None)
-            if received is None:
+            received = self._held.out.pop(delivery_id, None)
+            # What a host had given out that is not there any more is not to be counted at another.
+            settled = received is not None and (action != "ack" or not self._is_gone(received))
+            answers.append(settled)
+            if received is None or not settled:
                 continue
             if action == "ack":
                 done += 1
+                self._keeping.undecoded.forget(received)
             else:
                 if action == "return":
                     received.attempt -= 1
-                self._keep(received, delay)
+                self._keeping.keep(received, delay, rejected=action == "reject")
         if done:
-            await self._task_done_if_counted(done)
+            target = await self._object.found()
+            if "task_done" in target.methods:
+                await self.task_done(done)
         return answers
 
+    def _is_gone(self, received: StockReceived) -> bool:
+        target = self._held.target
+        return target is not None and received.target is not target
+
     def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
-        return filled([self._out.pop(ident, None) is not None for ident in delivery_ids])
+        return filled([self._held.out.pop(ident, None) is not None for ident in delivery_ids])
+
+    def left(self, received: Received) -> None:
+        assert isinstance(received, StockReceived)
+        self._held.out[received.delivery_id] = received
+        if self._held.given_up:
+            self._held.leave()
 
     def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+        assert isinstance(received, StockReceived)
+        if self._held.out.pop(received.delivery_id, None) is None:
+            return filled(False)
         received.attempt -= not rejected
-        self._keep(received, 0.0)
+        self._keeping.keep(received, 0.0, rejected=rejected)
         return filled(True)
 
-    def _keep(self, received: Received, delay: float) -> None:
-        heapq.heappush(self._kept, (anyio.current_time() + delay, received.delivery_id, received))
-        if not self._keeping:
-            self._keeping = True
-            spawn(self._give_back_later)
-
-    def _take_kept(self, count: int) -> list[Received]:
-        taken: list[Received] = []
-        now = anyio.current_time()
-        while self._kept and len(taken) < count and self._kept[0][0] <= now:
-            taken.append(self._hand_out(heapq.heappop(self._kept)[2]))
-        return taken
-
-    async def _give_back_later(self) -> None:
-        while self._kept and not self._pool.closed:
-            self._pause = anyio.CancelScope()
-            with self._pause:
-                overdue = self._kept[0][0] + KEPT
-                await anyio.sleep(max(KEPT_LONGER, overdue - anyio.current_time()))
-            async with self._giving_back:
-                while self._kept and self._kept[0][0] + KEPT <= anyio.current_time():
-                    if not await self._give_back(0.0):
-                        break
-        self._keeping = False
-
-    async def _give_back(self, seconds: float) -> bool:
-        """Put the first of what is kept at the end of the queue again, as it came, waiting for
-        room up to `seconds`; False where that failed, and it is still kept."""
-        kept = heapq.heappop(self._kept)
-        try:
-            ident, _ = await self._found()
-            await self._run(_call(ident, "put", _item_of(kept[-1]), seconds > 0, seconds), seconds)
-        except Exception:
-            heapq.heappush(self._kept, kept)
-            return False
-        with contextlib.suppress(AioManagerError):
-            await self._task_done_if_counted(1)  # for the get that brought it here
-        return True
-
     async def aclose(self) -> None:
-        out, self._out = self._out, {}
-        for received in out.values():
-            self._keep(received, 0.0)
-        deadline = anyio.current_time() + LAST_WAIT
-        async with self._giving_back:
-            while self._kept:
-                left = self._slice_until(deadline)
-                if not await self._give_back(left) and not left:
-                    break
-        if self._pause is not None:
-            self._pause.cancel()
-        if self._kept:
-            raise QueueFull(
-                f"{len(self._kept)} items that were received for nobody cannot go back: the queue "
-                "is full or gone"
-            )
+        for received in list(self._held.out.values()):
+            self._keeping.keep(received, 0.0)
+        self._held.out.clear()
+        await self._keeping.aclose()
+
+    async def end(self) -> None:
+        """Give back the reference that the host counts for this engine, which is used no more."""
+        if self._keeping:
+            self._held.leave()
+        elif not self._held.given_up:
+            await self._object.give_up()
+            self._held.settled()
 
     # -- the rest -----------------------------------------------------------------------------
 
     async def task_done(self, count: int) -> list[Exception | None]:
-        ident, methods = await self._found()
-        if "task_done" not in methods:
+        outcomes: list[Exception | None] = []
+
+        def conversation(target: Target) -> Conversation[None]:
+            while len(outcomes) < count:
+                try:
+                    yield from target.call("task_done")
+                    outcomes.append(None)
+                except ValueError:
+                    outcomes.extend(counted(0, count - len(outcomes)))
+                except Exception as exc:
+                    if target.is_unknown(exc):
+                        raise
+                    outcomes.append(exc)
+
+        target = await self._object.found()
+        if "task_done" not in target.methods:
             raise ConfigurationError("this queue has no task_done(): it is not a joinable one")
-        done = 0
-
-        def conversation() -> Conversation[None]:
-            nonlocal done
-            for _ in range(count):
-                _value((yield dump((ident, "task_done", (), {}))))
-                done += 1
-
         try:
-            await self._run(conversation(), None)
-        except ValueError:
-            pass
-        return counted(done, count)
-
-    async def _task_done_if_counted(self, count: int) -> None:
-        _, methods = await self._found()
-        if "task_done" in methods:
-            await self.task_done(count)
+            await self._object.run(target, conversation, 0.0)
+        except ObjectGoneError:
+            # At the host's next run there are only other items, which others have.
+            outcomes.extend(_gone() for _ in range(count - len(outcomes)))
+        except ConnectionLostError as exc:
+            outcomes.append(exc)
+            outcomes.extend(_not_sent(exc) for _ in range(count - len(outcomes)))
+        return outcomes
 
     async def join(self) -> None:
         await self._joins.submit(None)
 
     def _join(self, joiners: Sequence[None]) -> Slot[Sequence[None]]:
-        return begin(lambda: self._join_for(joiners))
-
-    async def _join_for(self, joiners: Sequence[None]) -> Sequence[None]:
         # The standard library has no join with a timeout. It holds a thread at the host until all
         # is done, so there is one for all who wait; those who come later get one after it.
-        ident, methods = await self._found()
-        if "join" not in methods:
-            raise ConfigurationError("this queue has no join(): it is not a joinable one")
-        await self._pool.wait(_call(ident, "join"), None)
-        return joiners
+        return begin(self._object.join).map(lambda _: joiners)
 
     async def ask(self, what: Literal["qsize", "empty", "full", "maxsize"]) -> Any:
-        ident, methods = await self._found()
-        if what not in methods:
-            raise ConfigurationError(f"this queue's host does not tell its {what}")
-        return await self._call(ident, what)
+        answer = await self._object.ask(what, missing=f"this queue's host does not tell its {what}")
+        if what == "qsize":
+            return answer + len(self._keeping)
+        return answer and not self._keeping if what == "empty" else answer
 
     async def shutdown(self, immediate: bool) -> None:
-        ident, methods = await self._found()
-        if "shutdown" not in methods:
-            raise ConfigurationError(
-                "this queue's host cannot shut it down: it needs Python 3.13 or a host of "
-                "aiomanager's; put a sentinel for each consumer instead"
-            )
-        await self._call(ident, "shutdown", immediate)
+        await self._object.ask(
+            "shutdown",
+            immediate,
+            missing="this queue's host cannot shut it down: it needs Python 3.13 or a host of "
+            "aiomanager's; put a sentinel for each consumer instead",
+        )
 
     async def statistics(self) -> dict[str, Any]:
         return {"qsize": await self.ask("qsize")}
-
-    # -- inside -------------------------------------------------------------------------------
-
-    async def _found(self) -> tuple[str, Sequence[str]]:
-        if self._target is None:
-            ident, methods = await self._resolve()
-            if "put" not in methods or "get" not in methods:
-                raise ConfigurationError(
-                    "what is registered under this name is no queue: it has no put and get"
-                )
-            self._target = ident, methods
-        return self._target
-
-    async def _call(self, ident: str, method: str, *args: Any) -> Any:
-        return await self._run(_call(ident, method, *args), None)
-
-    async def _run(self, conversation: Conversation[Any], seconds: float | None) -> Any:
-        try:
-            if seconds:
-                return await self._pool.wait(conversation, seconds + self._pool.call_timeout)
-            return await self._pool.call(conversation)
-        except ConnectionLostError:
-            self._target = None  # a restarted host knows the object under another id
-            raise
 
     def _slice_until(self, deadline: float | None) -> float:
         if deadline is None:
@@ -349,20 +365,10 @@ class StockEngine(QueueEngine):
         return max(0.0, min(self._slice, deadline - anyio.current_time()))
 
 
-def _item_of(received: Received) -> Expression:
-    """What unpickles to the item that a reply brought."""
-    return Expression(operator.getitem, Frame(bytes(received.data)), 1)
+def _not_sent(error: ConnectionLostError) -> ConnectionLostError:
+    """The error of a call that stands behind one whose connection was lost."""
+    return ConnectionLostError(f"this call was not sent, as one before it failed: {error}")
 
 
-def _call(ident: str, method: str, *args: Any) -> Conversation[Any]:
-    return _value((yield dump((ident, method, args, {}))))
-
-
-def _is_return(reply: Buffer) -> bool:
-    """Whether a reply brings a value. It begins with its kind; to look for that spares
-    unpickling an item, which this process may not be able to."""
-    return b"#RETURN" in bytes(reply[:32])
-
-
-def _value(reply: Buffer) -> Any:
-    return load_reply(reply)
+def _gone() -> LeaseLostError:
+    return LeaseLostError("the host was restarted, and the item is gone with its queue")

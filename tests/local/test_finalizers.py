@@ -1,4 +1,4 @@
-"""Finalizers, which run on any thread and at any moment: they leave their work to the event loop."""
+"""Finalizers, which run on any thread, at any moment: they leave their work to the event loop."""
 
 from __future__ import annotations
 

@@ -135,7 +135,8 @@ async def main():
             if number % 3 == 0:
                 return
             async def use():
-                for use in (queue.put, queue.get, lambda *_: held.ack(), lambda *_: manager.aclose()):
+                uses = queue.put, queue.get, lambda *_: held.ack(), lambda *_: manager.aclose()
+                for use in uses:
                     try:
                         await use("a child's")
                     except aiomanager.ConfigurationError:

@@ -8,7 +8,7 @@ import pickle
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -35,7 +35,7 @@ def host(socket_path: str) -> Iterator[RestartableHost]:
 class OtherLoop:
     """An event loop of asyncio's in a thread."""
 
-    def __enter__(self) -> OtherLoop:
+    def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -145,8 +145,7 @@ def test_a_managers_queue_after_its_loop_has_ended(host, first, second):
     anyio.run(begin, backend=first)
     anyio.run(go_on, backend=second)
     with pytest.warns(ResourceWarning, match="left open"):
-        left.clear()
-        gc.collect()
+        _drop(left)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -236,17 +235,23 @@ def test_a_memory_host_in_two_loops_at_once():
 def test_managers_that_are_left_open(host, backend):
     """Each is worth a warning when it is garbage, and its connection is closed."""
 
+    async def leave_open() -> None:
+        for _ in range(50):
+            manager = await aiomanager.connect(host.path, KEY).__aenter__()
+            await manager.queue("jobs").put("item")
+
     async def main() -> None:
         with pytest.warns(ResourceWarning, match="left open") as warned:
-            for _ in range(50):
-                manager = await aiomanager.connect(host.path, KEY).__aenter__()
-                await manager.queue("jobs").put("item")
-            del manager
-            gc.collect()
+            await leave_open()
         assert len(warned) == 50
         # The descriptors are looked at by the detector of leaks, when the loop has had its turn.
 
     anyio.run(main, backend=backend)
+
+
+def _drop(things: list[Any]) -> None:
+    things.clear()
+    gc.collect()
 
 
 def test_wrap_needs_no_loop(host):

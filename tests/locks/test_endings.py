@@ -137,6 +137,9 @@ class ScriptedConnection:
     def trust(self) -> None:
         pass
 
+    def is_alive(self) -> bool:
+        return not self.closed.is_set()
+
     def close(self) -> None:
         self.closed.set()
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import itertools
 import random
 import threading
 import time
+from functools import partial
 
 import anyio
 import pytest
 
+import aiomanager
 from aiomanager import wrap
+from tests import objects
 from tests.locks.holders import Holder, all_locks, is_free
 from tests.waiting import wait_until, wait_until_sync
 
@@ -247,3 +252,105 @@ def test_the_end_of_the_event_loop_keeps_no_lock(manager, kind, backend):
     wait_until_sync(lambda: is_free(proxy), description="nobody has the lock")
     anyio.run(leave_held, backend=backend)
     wait_until_sync(lambda: is_free(proxy), description="nobody has the lock")
+
+
+# -- one lock, looked up more than once ------------------------------------------------------------
+def looked_up(manager, kind):
+    """A function that gives the same lock in another wrapped object each time, by every way."""
+    proxy = getattr(manager, kind)()
+    holder = wrap(manager.dict(lock=proxy))
+    count = itertools.count()
+
+    async def look_up():
+        return wrap(proxy) if next(count) % 2 else await holder.get("lock")
+
+    return proxy, look_up
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["RLock", "Condition"])
+async def test_a_lock_is_owned_however_often_it_is_looked_up(manager, kind):
+    """The task nests it, and releases it by any of the wrapped objects, though the one that it was
+    acquired by is garbage."""
+    proxy, look_up = looked_up(manager, kind)
+    async with await look_up():
+        async with await look_up():
+            assert await (await look_up()).acquire(timeout=1)
+        assert not await anyio.to_thread.run_sync(in_thread, partial(is_free, proxy))
+    await (await look_up()).release()
+    assert is_free(proxy)
+    with pytest.raises(RuntimeError, match="not acquired"):
+        await (await look_up()).release()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["RLock", "Condition"])
+async def test_another_task_does_not_own_it(manager, kind):
+    """By whatever wrapped object."""
+    _, look_up = looked_up(manager, kind)
+
+    async def refused():
+        lock = await look_up()
+        assert not await lock.acquire(False)
+        with pytest.raises(RuntimeError, match="not acquired"):
+            await lock.release()
+
+    async with await look_up():
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(refused)
+
+
+@pytest.mark.anyio
+async def test_a_condition_that_is_looked_up_each_time(manager):
+    """One wrapped object acquires, another waits, a third notifies."""
+    proxy, look_up = looked_up(manager, "Condition")
+    woken = []
+
+    async def wait():
+        async with await look_up():
+            woken.append(await (await look_up()).wait(10))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await wait_until(lambda: ", 1)>" in str(proxy), description="it waits")
+        async with await look_up():
+            await (await look_up()).notify_all()
+    assert woken == [True]
+
+
+@pytest.mark.anyio
+async def test_a_lock_by_connections_with_other_settings(manager):
+    """They are one host, so it is one lock."""
+    async with (
+        aiomanager.connect(manager.address, objects.KEY) as first,
+        aiomanager.connect(manager.address, objects.KEY, wait_slice=0.1) as second,
+    ):
+        async with await first.proxy("common"), await second.proxy("common"):
+            pass
+        async with await first.proxy("common"):
+            pass
+
+
+@pytest.mark.anyio
+async def test_many_that_look_a_lock_up_cost_one_thread(manager):
+    """As many tasks with one wrapped object do."""
+    proxy = manager.Lock()
+    await wrap(proxy).acquire()
+    before = threading.active_count()
+    async with anyio.create_task_group() as group:
+        for _ in range(100):
+            group.start_soon(wrap(proxy).acquire)
+        await anyio.wait_all_tasks_blocked()
+        await wait_until(
+            lambda: threading.active_count() <= before + 2, description="one thread waits for all"
+        )
+        group.cancel_scope.cancel()
+    proxy.release()
+    await wait_until(lambda: is_free(proxy), description="nobody has the lock")
+
+
+def in_thread(work):
+    """What work returns on a thread that ends, and the connection of its proxies with it."""
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()

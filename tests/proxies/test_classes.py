@@ -47,6 +47,7 @@ async def test_what_is_not_exposed_is_refused_by_name(manager):
 
 
 @pytest.mark.anyio
+@pytest.mark.may_block(reason="`wrap` waits for the host where a proxy's type says too little")
 async def test_a_proxy_type_that_does_not_say_what_is_exposed(manager):
     """Then the host is asked."""
     bare = wrap(manager.Bare())
@@ -157,8 +158,8 @@ async def test_giving_up_never_blocks_the_event_loop(manager, monkeypatch):
     stock: Any = BaseProxy
     monkeypatch.setattr(stock, "_decref", staticmethod(noted(stock._decref)))
     monkeypatch.setattr(
-        "aiomanager._references.Home.function_now",
-        noted(aiomanager._references.Home.function_now),
+        "aiomanager._homes.Home.function_now",
+        noted(aiomanager._homes.Home.function_now),
     )
     wrapped = wrap(manager.Counter())
     child = await wrapped.child()

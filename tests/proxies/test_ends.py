@@ -17,58 +17,73 @@ import pytest
 import aiomanager
 from aiomanager import wrap
 from tests import objects
-from tests.waiting import wait_until
+from tests.waiting import wait_until, while_busy
 
 
 # -- hosts that go away ------------------------------------------------------------
 @pytest.mark.anyio
 async def test_a_host_that_is_killed_and_restarted(socket_path):
-    """Calls fail at once with an error of ours, those that wait included; at the new host the
-    object is gone, which the error says."""
+    """What was under way fails at once. What changes nothing is asked again when the host is back,
+    as is what was called while it was away; the object is gone then, which the error says."""
     first: Any
     with objects.running(socket_path) as first:
-        shared, event = wrap(first.dict()), wrap(first.Event())
+        shared, event, gate = wrap(first.dict()), wrap(first.Event()), wrap(first.Gate())
         await shared.update(a=1)
+        failed = anyio.Event()
 
-        async def wait():
-            with pytest.raises(aiomanager.ConnectionLostError):
-                await event.wait()
+        async def pass_through():
+            with pytest.raises(aiomanager.ConnectionLostError) as lost:
+                await gate.pass_through()
+            assert not lost.value.outcome_known
+            failed.set()
+
+        async def gone(call):
+            with pytest.raises(aiomanager.RemoteError, match="restarted"):
+                await call()
 
         async with anyio.create_task_group() as group:
-            group.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
+            group.start_soon(pass_through)
+            group.start_soon(gone, event.wait)
+            await wait_until(gate.waiting, description="the call is at the host")
             os.kill(first._process.pid, signal.SIGKILL)
             with anyio.fail_after(5):
-                with pytest.raises(aiomanager.ConnectionLostError):
-                    while True:
-                        await shared.copy()
-    Path(socket_path).unlink()
-    with objects.running(socket_path), pytest.raises(aiomanager.RemoteError, match="restarted"):
-        await shared.copy()
+                await failed.wait()
+            group.start_soon(gone, shared.copy)
+            Path(socket_path).unlink()
+            # Without a proxy: the standard library goes on using the connection that has ended.
+            with objects.Manager(socket_path, objects.KEY, ctx=objects.SPAWN):
+                await gone(event.wait)
+                await gone(shared.copy)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", ["event", "result", "iterator"])
-async def test_a_host_that_is_frozen(monkeypatch, what):
+@pytest.mark.parametrize("what", ["event", "lock", "result", "iterator", "dict"])
+async def test_a_host_that_does_not_come_back(socket_path, what):
+    """It is waited for as long as `reconnect` says, and no longer."""
+    running: Any
+    with objects.running(socket_path) as running:
+        wait: Any
+        async with connected(running) as manager:
+            wait = await waiting(manager, what)
+        os.kill(running._process.pid, signal.SIGKILL)
+        with anyio.fail_after(5), pytest.raises(aiomanager.ConnectionLostError):
+            while True:
+                await wait()
+    Path(socket_path).unlink(missing_ok=True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", ["event", "lock", "result", "iterator"])
+async def test_a_host_that_is_frozen(what):
     """Whoever waits there learns it after a time, and for ever waits nobody."""
-    for module in ("_references", "_pools"):
-        monkeypatch.setattr(f"aiomanager.{module}.ANSWER_TIMEOUT", 0.5)
     running: Any
     with objects.running() as running:
-        wait: Any
-        if what == "event":
-            wait = wrap(running.Event()).wait
-        else:
-            pool = wrap(running.Pool(1))
-            if what == "result":
-                wait = (await pool.apply_async(objects.slowly, (0.5,))).get
-            else:
-                wait = (await pool.imap(objects.slowly, [0, 0.5])).__anext__
-                await wait()
+        async with connected(running) as manager:
+            wait = await waiting(manager, what)
         process = psutil.Process(running._process.pid)
 
         async def wait_in_vain():
-            with pytest.raises(aiomanager.ConnectionLostError, match="answer"):
+            with pytest.raises(aiomanager.ConnectionLostError, match=r"answer|come back"):
                 await wait()
 
         try:
@@ -78,6 +93,63 @@ async def test_a_host_that_is_frozen(monkeypatch, what):
                 process.suspend()
         finally:
             process.resume()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("timeout", [0, 0.2, 0.8])
+async def test_a_timeout_holds_though_the_host_is_frozen(timeout):
+    """It has ended within a second after it, whatever is waited for."""
+    running: Any
+    with objects.running() as running:
+        event, lock, semaphore = running.Event(), running.RLock(), running.Semaphore(0)
+        barrier = running.Barrier(2)
+        result = await wrap(running.Pool(1)).apply_async(objects.slowly, (0.5,))
+        calls = [
+            wrap(event).wait,
+            lambda seconds: wrap(lock).acquire(timeout=seconds),
+            lambda seconds: wrap(semaphore).acquire(True, seconds),
+            wrap(barrier).wait,
+            result.get,
+            result.wait,
+        ]
+        process = psutil.Process(running._process.pid)
+        took = []
+
+        async def wait_in_vain(call):
+            begun = anyio.current_time()
+            with pytest.raises(aiomanager.ConnectionLostError, match="answer"):
+                await call(timeout)
+            took.append(anyio.current_time() - begun)
+
+        process.suspend()
+        try:
+            async with anyio.create_task_group() as group:
+                for call in calls:
+                    group.start_soon(wait_in_vain, call)
+        finally:
+            process.resume()
+        assert max(took) < timeout + while_busy(1)
+
+
+def connected(running: Any) -> aiomanager.AsyncManager:
+    """A connection that gives up soon."""
+    return aiomanager.connect(running.address, objects.KEY, call_timeout=0.5, reconnect=0.5)
+
+
+async def waiting(manager: aiomanager.AsyncManager, what: str) -> Any:
+    """A call that waits at the host, or else one that changes nothing."""
+    if what == "event":
+        return (await manager.proxy("Event")).wait
+    if what == "lock":
+        return (await manager.proxy("Semaphore", 0)).acquire
+    if what == "dict":
+        return (await manager.proxy("dict")).copy
+    pool = await manager.proxy("Pool", 1)
+    if what == "result":
+        return (await pool.apply_async(objects.slowly, (0.5,))).get
+    iterator = await pool.imap(objects.slowly, [0, 0.5])
+    await anext(iterator)
+    return iterator.__anext__
 
 
 # -- event loops ------------------------------------------------------------

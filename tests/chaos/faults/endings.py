@@ -77,9 +77,7 @@ def endings_at_stock_hosts(stage: Stage, trials: int) -> None:
             drain = StockQueue(stage.address, KEY, QUEUE)
             try:
                 until(
-                    partial(_all_taken, stage, drain, put),
-                    "what was held is back",
-                    while_busy(BACK),
+                    partial(_are_back, stage, put, drain), "what was held is back", while_busy(BACK)
                 )
             except Stuck as exc:
                 stage.failed(f"{flavour}: {exc}")
@@ -95,14 +93,18 @@ def _records(stage: Stage, *events: str) -> Iterator[Record]:
         yield from (record for record in read(path) if record["e"] in events)
 
 
-def _all_taken(stage: Stage, drain: StockQueue, put: set[str]) -> bool:
-    """Take what is there; whether all that was put has been processed by anybody."""
+def _are_back(stage: Stage, put: set[str], drain: StockQueue) -> bool:
+    return put <= _taken_by(stage, drain)
+
+
+def _taken_by(stage: Stage, drain: StockQueue) -> set[str]:
+    """Take what is there; return what anybody has processed up to now."""
     with contextlib.suppress(queue.Empty):
         while True:
             message = drain.call("get", False)
             stage.note("delivered", id=message["id"], sha=digest(message), attempt=None, taken=True)
             stage.note("processed", id=message["id"])
-    return put <= {record["id"] for record in _records(stage, "processed")}
+    return {record["id"] for record in _records(stage, "processed")}
 
 
 def _acks_left(stage: Stage) -> int:

@@ -1,0 +1,1 @@
+"""Queues at hosts that know nothing but the standard library."""
