@@ -184,7 +184,8 @@ def test_an_open_manager_in_another_loop(world: World) -> None:
     except aiomanager.AioManagerError as exc:
         refusal = str(exc)
     assert "loop" in refusal
-    assert "closed" not in refusal
+    assert "manager is closed" not in refusal
+    assert "was closed" not in refusal
     assert queue.get(timeout=5) == "here"
 
 

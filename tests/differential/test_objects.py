@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aiomanager import AsyncQueue
+from tests.differential import hosts
 from tests.differential.world import World
 from tests.waiting import wait_until_sync
 
@@ -97,9 +98,9 @@ def test_a_queue_with_a_signature_and_a_method_of_its_own(world: World) -> None:
     queue.put("once")
     with pytest.raises(ValueError, match="there already"):
         queue.put("once")
-    assert queue.waiting() == ["once"]
+    assert hosts.call(queue, "waiting") == ["once"]
     assert queue.get() == "once"
-    assert queue.waiting() == []
+    assert hosts.call(queue, "waiting") == []
 
 
 # -- names and references ---------------------------------------------------------------------

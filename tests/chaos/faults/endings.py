@@ -168,6 +168,7 @@ def _end(stage: Stage, number: int) -> None:
             return
         finally:
             program.kill()
+    stage.note("ended", who=path.stem)
     expected = EXIT_CODES.get(way, 0)
     fine = expected is None or program.returncode == expected
     stage.check(fine, f"{options} ended with {program.returncode}: {errors.decode()[-500:]}")
