@@ -71,7 +71,6 @@ SEEN_BY_THE_CHECKER = {
     "threads_kept": Run("F1", 1, {"left_behind"}, patience=4),
     "socket_file_kept": Run("F1", 1, {"left_behind"}),
     "children_cut_connections": Run("F25", 12, {"failures", "hung"}, patience=8),
-    "cut_off_before_returns": Run("F26b", 12, {"lost", "failures"}),
     "orphaned": Run("F8", 2, {"left_behind"}, patience=6),
 }
 

@@ -23,6 +23,10 @@ from tests.differential.world import World
 
 FULL = os.environ.get("AIOMANAGER_TESTS") == "full"
 
+# A campaign of several minutes, by a command of its own; a part of it with "differential".
+if os.environ.get("AIOMANAGER_TESTS") not in ("full", "differential"):
+    collect_ignore_glob = ["test_*.py"]
+
 FACES = ("standard", "asyncio", "trio", "asyncio-a-call", "asyncio-a-thread", "trio-a-call")
 KINDS = ("stock", "joinable", "ours")
 METHODS = tuple(

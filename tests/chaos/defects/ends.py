@@ -1,15 +1,12 @@
-"""Mistakes that show where a process ends: what it does to others' connections, and when it closes
-its own."""
+"""Mistakes that show where a process ends: what it does to others' connections."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tests.chaos.defects.table import Defect, Patch, enter
 
@@ -32,22 +29,6 @@ def children_cut_connections() -> Sequence[Patch]:
         return pid
 
     return [(os, "fork", fork_and_cut)]
-
-
-@defect
-def cut_off_before_returns() -> Sequence[Patch]:
-    """An interpreter that ends closes its connections first, and then has none for what is to go
-    back."""
-    private: Any = threading
-    shutdown = private._shutdown
-
-    def cut_and_shut_down() -> None:
-        for sock in _connections():
-            _shut_down(sock)
-            sock.close()
-        shutdown()
-
-    return [(threading, "_shutdown", cut_and_shut_down)]
 
 
 def _connections() -> list[socket.socket]:
