@@ -8,7 +8,8 @@ from ._addresses import AddressLike, parse
 from ._embedding import HostProcess
 from ._errors import ConfigurationError
 from ._keys import generate, require_strong, resolve
-from ._manager import AsyncManager, ConnectOptions, Lane
+from ._manager import AsyncManager
+from ._options import ConnectOptions, Lane
 
 
 def connect(

@@ -7,24 +7,23 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import managers
 from types import EllipsisType, TracebackType
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, NoReturn, Self
 from weakref import ref
 
 import anyio
 
 from ._addresses import Address, parse
 from ._ahead import PREFETCH
-from ._delivery import is_sentinel
 from ._embedding import HostProcess
 from ._errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from ._faces import STOCK_METHODS
 from ._homes import home_of
 from ._links import LinkPool
 from ._objects import AsyncProxy
+from ._options import ConnectOptions
 from ._proxy import create, passed_on, unknown_name
 from ._queue import AsyncQueue
 from ._references import Reference
@@ -38,40 +37,12 @@ from ._wire import MESSAGE_LIMIT, QUEUE_PREFIX
 from .engines.base import QueueEngine
 from .engines.hosted import HostedEngine
 from .engines.leftovers import Target
-from .engines.memory import MemoryClient, MemoryEngine, MemoryHost
+from .engines.memory import MemoryClient, MemoryEngine, memory_host
 from .engines.stock import StockEngine
 
 logger = logging.getLogger("aiomanager")
 
-Lane = Literal["stream", "thread"]
-
 CLOSE_TIMEOUT = 5.0
-
-# memory:// hosts with a name, which programs in this process share.
-_memory_hosts: dict[str, MemoryHost] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectOptions:
-    """How to talk to a host; `connect` says what each means."""
-
-    wait: float = 0.0
-    connect_timeout: float = 5.0
-    call_timeout: float = 30.0
-    reconnect: float = 30.0
-    on_reconnect: Callable[[], None] | None = None
-    wait_slice: float = 0.5
-    lane: Lane | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        if self.lane not in (None, "stream", "thread"):
-            raise ConfigurationError(f"lane is {self.lane!r}; give 'stream' or 'thread'")
-        for name in ("wait", "connect_timeout", "call_timeout", "reconnect", "wait_slice"):
-            if not getattr(self, name) >= 0:
-                raise ConfigurationError(
-                    f"{name} is {getattr(self, name)!r}; give seconds from 0 on"
-                )
 
 
 class AsyncManager:
@@ -201,12 +172,8 @@ class AsyncManager:
                 methods=None if self._hosts(name) else partial(self._methods_of, name),
             )
             return self._queues[name]
-        queue = self._queues[name]
-        if prefetch not in (..., queue.prefetch):
-            raise _other_option(name, "prefetch", queue.prefetch, prefetch)
-        if sentinel is not ... and not is_sentinel(sentinel, queue.sentinel):
-            raise _other_option(name, "sentinel", queue.sentinel, sentinel)
-        return queue
+        self._queues[name].check_options(sentinel, prefetch)
+        return self._queues[name]
 
     async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:
         """Call what the host registered under `name`, with the arguments, and return the object
@@ -254,7 +221,7 @@ class AsyncManager:
                 self._address = parse(await self._process.start())
             assert self._address is not None
             if self._address.kind == "memory":
-                self._memory = MemoryClient(self._memory_host(self._address.value))
+                self._memory = MemoryClient(memory_host(self._address.value, self._memory_queues))
                 self._closing.callback(self._memory.close)
             else:
                 self._prepare(self._address)
@@ -380,14 +347,6 @@ class AsyncManager:
             self._session, QUEUE_PREFIX + name, self._message_limit, threads=self._threads
         )
 
-    def _memory_host(self, name: str) -> MemoryHost:
-        queues = None if self._memory_queues is None else dict(self._memory_queues)
-        if not name:
-            return MemoryHost(queues)
-        if name not in _memory_hosts or _memory_hosts[name].is_shut_down:
-            _memory_hosts[name] = MemoryHost(queues)
-        return _memory_hosts[name]
-
     async def _reach(self) -> None:
         """Find out whether there is a host, and whether it is one of ours."""
         deadline = anyio.current_time() + self._options.wait
@@ -459,14 +418,6 @@ class AsyncManager:
 async def _give_up(reference: Reference) -> None:
     with contextlib.suppress(AioManagerError):  # the host is gone, and the object with it
         await reference.give_up()
-
-
-def _other_option(name: str, option: str, has: object, asked: object) -> ConfigurationError:
-    return ConfigurationError(
-        f"the queue {name!r} has {option}={has!r} in this manager, so it cannot have "
-        f"{option}={asked!r}: ask for it with the same options everywhere, leave them out where it "
-        "has them already, or connect once more for others"
-    )
 
 
 async def _close_queue(queue: AsyncQueue[Any]) -> None:

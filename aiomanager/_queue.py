@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from ._ahead import PREFETCH
-from ._delivery import Deliveries, Delivery, Items
+from ._delivery import Deliveries, Delivery, Items, is_sentinel
 from ._errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from ._frames import encode
 from ._inbox import Inbox, Return
@@ -96,6 +96,13 @@ class AsyncQueue(Generic[T]):
                 f"{self!r} lives in this process and cannot be passed to another"
             )
         return self._reduce(for_hosts)
+
+    def check_options(self, sentinel: Any, prefetch: Any) -> None:
+        """Refuse options that are given and are others than this queue has."""
+        if prefetch not in (..., self.prefetch):
+            raise _other_option(self.name, "prefetch", self.prefetch, prefetch)
+        if sentinel is not ... and not is_sentinel(sentinel, self.sentinel):
+            raise _other_option(self.name, "sentinel", self.sentinel, sentinel)
 
     def __repr__(self) -> str:
         return f"<AsyncQueue {self.name!r}>"
@@ -315,6 +322,14 @@ class AsyncQueue(Generic[T]):
     @property
     def _inbox(self) -> Inbox:
         return self._locals.here().inbox
+
+
+def _other_option(name: str, option: str, has: object, asked: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"the queue {name!r} has {option}={has!r} in this manager, so it cannot have "
+        f"{option}={asked!r}: ask for it with the same options everywhere, leave them out where it "
+        "has them already, or connect once more for others"
+    )
 
 
 def _encode(item: object, engine: QueueEngine) -> bytes:

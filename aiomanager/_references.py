@@ -270,8 +270,7 @@ def _is_counted_here(proxy: Any) -> bool:
     child which it has made itself."""
     if proxy._owned_by_manager:
         return True
-    attributes: dict[str, Any] = vars(proxy)
-    finalizer = attributes.get("_close")
+    finalizer: Any = getattr(proxy, "_close", None)
     return finalizer is not None and finalizer._pid == os.getpid()  # noqa: SLF001
 
 

@@ -77,7 +77,7 @@ QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_local", "_queue", "_consu
 # Knows no queue: other objects of a manager, and the host process of a program's own.
 BESIDE = ("_objects", "_kinds", "_pools", "_locks", "_conditions", "_embedding")
 # Picks the engine.
-FRONT = ("_proxy", "_manager", "_client", "__init__")
+FRONT = ("_proxy", "_options", "_manager", "_client", "__init__")
 # Uses public names, as any program does; each may be a package with modules of its own.
 OUTSIDE = ("testing", "web", "cli", "__main__")
 

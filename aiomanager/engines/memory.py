@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 from weakref import WeakSet, ref
@@ -122,6 +122,20 @@ class MemoryHost:
         for hosted in self._queues.values():
             hosted.owner_lost(owner)
             hosted.holder_lost(owner)
+
+
+# Those with a name, which programs in this process share.
+_hosts: dict[str, MemoryHost] = {}
+
+
+def memory_host(name: str, queues: Mapping[str, int] | None) -> MemoryHost:
+    """The host of a name; without a name, a new one."""
+    known = None if queues is None else dict(queues)
+    if not name:
+        return MemoryHost(known)
+    if name not in _hosts or _hosts[name].is_shut_down:
+        _hosts[name] = MemoryHost(known)
+    return _hosts[name]
 
 
 class MemoryClient:
