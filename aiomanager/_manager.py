@@ -382,6 +382,8 @@ class AsyncManager:
         except NotThereError as exc:
             raise unknown_name(exc, name, self.address) from exc
         assert self._address is not None
+        if not {"put", "get"} <= set(methods):
+            return Target(ident, methods)  # which nobody can use
         token = managers.Token(name, self._address.value, ident)
         # The host counts a reference, which is given up when this closes.
         reference = self._found[name] = Reference(self._home, token, methods)
@@ -391,7 +393,7 @@ class AsyncManager:
     async def _methods_of(self, name: str) -> AsyncProxy:
         self._check_open()
         if name not in self._found:
-            await self._create(name)
+            await self.queue(name).qsize()  # finds it, or says what is wrong
         return AsyncProxy(self._found[name])
 
     async def _close(self) -> None:

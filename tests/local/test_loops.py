@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing.process
 import pickle
 import threading
 import warnings
@@ -236,9 +237,12 @@ def test_managers_that_are_left_open(host, backend):
     """Each is worth a warning when it is garbage, and its connection is closed."""
 
     async def leave_open() -> None:
+        manager: Any = None
         for _ in range(50):
             manager = await aiomanager.connect(host.path, KEY).__aenter__()
             await manager.queue("jobs").put("item")
+        manager = None
+        gc.collect()
 
     async def main() -> None:
         with pytest.warns(ResourceWarning, match="left open") as warned:
@@ -291,6 +295,8 @@ def test_a_queue_that_is_passed_on(host, how, monkeypatch):
 
     anyio.run(send)
     assert KEY not in passed[0]
+    # As in a child of multiprocessing's, or where the program says so.
+    monkeypatch.setattr(multiprocessing.process.current_process(), "authkey", KEY)
     anyio.run(receive)
 
 
