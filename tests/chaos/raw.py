@@ -10,7 +10,7 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from aiomanager._requests import pack_tuple
+from aiomanager._requests import pack_request, pack_tuple
 from aiomanager._wire import (
     CLIENT_PREFIX,
     QUEUE_PREFIX,
@@ -101,6 +101,13 @@ class RawClient:
         request = (QUEUE_PREFIX + queue, method, args, kwds, request_id)
         self.send(pack_tuple(request))
         return request_id
+
+    def hello(self) -> int:
+        """Greet the host; return which run of it this is."""
+        request_id = next(self._ids)
+        self.send(pack_request(request_id, "", "hello", (None, 10.0)))
+        run: int = self.answer(request_id)[0]
+        return run
 
     def answer(self, request_id: int) -> Any:
         """Wait for the reply to a request."""
