@@ -139,5 +139,9 @@ class Clients:
             self._timers.time() + client.kept, lambda: self._forget(name)
         )
 
+    def forget(self, name: str) -> None:
+        """A client that is connected has said that it will not come back."""
+        del self._clients[name]
+
     def _forget(self, name: str) -> None:
         self._on_forgotten(self._clients.pop(name))

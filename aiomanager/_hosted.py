@@ -166,13 +166,17 @@ class HostedQueue(Places):
         self._move()
         return len(items)
 
-    def holder_lost(self, holder: Hashable) -> int:
+    def holder_lost(self, holder: Hashable, *, said_so: bool = False) -> int:
         """A holder will not come back: return what it may never have known to be its own, and say
         how many items that were. What it did know of stays counted, until somebody of whom
-        nothing is known says that it is done."""
+        nothing is known says that it is done. Where it `said_so`, it did not know of the rest."""
         items = self._takes.give_up(holder)
-        self._lost(items)
-        self._move()
+        if said_so:
+            for item in items:
+                self._untaken(item, False)
+        else:
+            self._lost(items)
+            self._move()
         return len(items)
 
     def shutdown(self, immediate: bool = False) -> None:

@@ -117,6 +117,11 @@ class Inbox:
             self._engine.left(received)
         return self._returns.submit_soon((received, how, delay))
 
+    def handed_out(self, received: Sequence[Received]) -> None:
+        """What was taken is in its taker's hands. Raises `ConnectionLostError` where it is too
+        late."""
+        self._engine.handed_out(received)
+
     def leave_behind(self, received: Received, how: Return) -> None:
         """`hand_back` for finalizers, which run on any thread and in the middle of anything: the
         event loop does it, soon, before it asks for more. Without one the lease ends with its
@@ -291,7 +296,7 @@ class Inbox:
     def _owned(self, shares: Sequence[Share], channel: str) -> Slot[list[Outcome]]:
         """Make leases the property of those who take. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
-        takes = [received.delivery_id for take, share in shares if take for received in share]
+        takes = [received for take, share in shares if take for received in share]
         owned: Slot[list[Outcome]] = Slot()
 
         def taken(taking: Slot[list[bool]]) -> None:

@@ -255,6 +255,7 @@ class AsyncManager:
         )
         self._session = Session(
             lane.open,
+            self._home.lane().converse_now,
             call_timeout=options.call_timeout,
             reconnect=options.reconnect,
             on_reconnect=options.on_reconnect,

@@ -57,7 +57,7 @@ class OwnClients:
 
     def left(self, peer: Peer) -> None:
         """A connection has ended; its client may come back."""
-        name, client = self.client_of.pop(peer, ("", None))
+        name, client = self.client_of.pop(peer, ("", None))  # nothing where it said goodbye
         if client is not None and client.peer is peer:
             self.clients.left(name)
 
@@ -81,6 +81,9 @@ class OwnClients:
                     send(("#RETURN", None))
                 elif request.method == "hello":
                     send(("#RETURN", self._hello(client, *request.args)))
+                elif request.method == "goodbye":
+                    self._goodbye(peer)
+                    send(("#RETURN", None))
                 else:
                     raise self._unknown(request.ident.removeprefix(QUEUE_PREFIX))
             except Exception as exc:
@@ -110,6 +113,13 @@ class OwnClients:
         remembered."""
         client.hello(run == self._run, returns_within)
         return self._run, client.kept
+
+    def _goodbye(self, peer: Peer) -> None:
+        """A client of ours does not come back, and will not read what it has not read yet."""
+        name, client = self.client_of.pop(peer)
+        self.clients.forget(name)
+        for hosted in client.queues:
+            hosted.holder_lost(client, said_so=True)
 
     def _forgotten(self, client: Client) -> None:
         for hosted in client.queues:

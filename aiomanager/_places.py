@@ -179,10 +179,11 @@ class Places(ABC):
         *,
         holder: Hashable = None,
         rejected: bool = False,
+        again: bool = False,
     ) -> bool:
         """Undo a take: the item is at its place again, as if it had not been handed out; where it
         is `rejected`, its holder could not unpickle it. False where it is not the holder's any
-        more, and nothing was changed.
+        more, and nothing was changed. `again`: the holder may have said so before.
 
         What was taken in an earlier run of the host is in nobody's queue: it becomes the first.
         """
@@ -192,7 +193,10 @@ class Places(ABC):
                 self._backlog.add_first(data, max(0, attempt - 1))
                 self._move()
             return True
-        item = self._takes.restore(holder, delivery_id, data, attempt)
+        if again:
+            item = self._takes.undo(holder, delivery_id, data)
+        else:
+            item = self._takes.restore(holder, delivery_id, data, attempt)
         if item is None:
             return False
         self._untaken(item, rejected)

@@ -153,8 +153,9 @@ def _arrived(
 
 class _WrappedHosted(HostedEngine):
     def __init__(self, reference: Reference) -> None:
+        lane = reference.home.lane()
         session = Session(
-            reference.home.lane().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
+            lane.open, lane.converse_now, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
         )
         cut_at_exit(session)
         super().__init__(session, reference.ident, threads=True)

@@ -25,7 +25,6 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf
 from time import monotonic
 from typing import Any
 from weakref import ref
@@ -37,12 +36,13 @@ from ._errors import (
     ConnectionLostError,
     QueueShutDown,
     RemoteError,
-    unanswered,
 )
+from ._farewell import Converse, Farewell
 from ._links import LONGEST_PAUSE, Link, Pauses, open_patiently
 from ._requests import pack_request, repeated
 from ._slots import Slot, replica
-from ._tasks import call_in, call_later, current_loop, has_ended, spawn
+from ._tasks import call_in, current_loop, has_ended, spawn
+from ._unanswered import Request, Unanswered
 from ._wire import CLIENT_PREFIX, Buffer, load
 
 logger = logging.getLogger("aiomanager")
@@ -57,29 +57,12 @@ class State(enum.Enum):
     CLOSED = enum.auto()  # for good
 
 
-class _Request(Slot[Any]):
-    """A request that has not been answered, and the place for its answer.
-
-    Attributes:
-        waits: the answer may take any time.
-        asked: when it was asked, and when it was last sent.
-    """
-
-    __slots__ = ("asked", "parts", "sent", "waits")
-
-    def __init__(self, parts: Sequence[Buffer], waits: bool) -> None:
-        super().__init__()
-        self.parts = parts
-        self.waits = waits
-        self.asked = monotonic()
-        self.sent: float | None = None
-
-
 class Session:
     """Requests to a host of ours, and their replies.
 
     Args:
         open_link: connects to the host under a name.
+        converse_now: does so on the calling thread, which waits, for one conversation.
         call_timeout: seconds for an answer, after which the link counts as broken; also how long
             a silent host goes unnoticed while calls wait there.
         reconnect: seconds that the host may be away before calls raise `ConnectionLostError`.
@@ -89,6 +72,7 @@ class Session:
     def __init__(
         self,
         open_link: Callable[[str], Awaitable[Link]],
+        converse_now: Converse,
         *,
         call_timeout: float,
         reconnect: float,
@@ -100,8 +84,9 @@ class Session:
         self._on_reconnect = on_reconnect
         self._loop = ref(current_loop())
         self._name = CLIENT_PREFIX + uuid.uuid4().hex
+        self.farewell = Farewell(converse_now, self._name)
         self._ids = itertools.count(1)
-        self._pending: dict[int, _Request] = {}  # in the order in which they were asked
+        self._pending = Unanswered(self.patience)
         self.state = State.IDLE
         self.link: Link | None = None  # while it is OPEN, which the host's leases hang on
         self._ever_connected = False
@@ -114,7 +99,6 @@ class Session:
         self._connecting: anyio.CancelScope | None = None  # there while that goes on
         self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
         self._watching: anyio.CancelScope | None = None  # there while the watch sleeps
-        self._timing = False  # somebody looks for requests whose time is up
         # Which run of the host answers, once it has said so; what was counted in another is gone.
         self.host_run: int | None = None
         self._hello_id = 0
@@ -144,16 +128,13 @@ class Session:
         request_id = next(self._ids)
         channel, number = numbered or ("", 0)
         parts = pack_request(request_id, ident, method, args, frames, channel, number)
-        request = _Request(parts, waits)
+        request = Request(parts, waits)
         if self.state is State.CLOSED:
             request.fail(ConnectionLostError(self._why_closed))
             return request_id, request
         if not self._pending:
             self._asked = request.asked
-        self._pending[request_id] = request
-        if not waits and not self._timing:
-            self._timing = True
-            call_later(self.patience, self._look_at_the_time)
+        self._pending.add(request_id, request)
         if self.link is not None:
             self._send(self.link, request)
         else:
@@ -175,7 +156,12 @@ class Session:
             raise ConnectionLostError(self._why_closed)
 
     def close(self, why: str = "this manager is closed") -> None:
-        """Close the link; calls under way raise `ConnectionLostError`, and later ones too."""
+        """Close the link; calls under way raise `ConnectionLostError`, and later ones too. What is
+        in nobody's hands goes back to the host soon."""
+        self._close(why)
+        self.farewell.leave()
+
+    def _close(self, why: str) -> None:
         if self.state is State.CLOSED:
             return
         if self.link is not None:
@@ -190,6 +176,10 @@ class Session:
         self._wake_watch()
         self._fail(ConnectionLostError(why))
 
+    def _close_with_loop(self) -> None:
+        """The farewell is said later, when those have left who still wait for something here."""
+        self._close("the event loop that it was used in has ended")
+
     def close_from_anywhere(self) -> None:
         """`close` for finalizers, which run on any thread: the event loop does it, if there is
         one still."""
@@ -200,11 +190,12 @@ class Session:
             call_in(loop, self.close)
 
     def cut(self) -> None:
-        """Close the link and nothing else: callable from any thread, for where nobody will use
-        the session any more."""
+        """Close the link, and have said what the host must know: callable from any thread, for
+        where nobody will use the session any more."""
         link = self.link
         if link is not None:
             link.close()
+        self.farewell.leave()
 
     # -- the life of a link -------------------------------------------------------------------
 
@@ -228,7 +219,7 @@ class Session:
             error = ConnectionLostError(f"cannot connect: {exc!r}")
             error.__cause__ = exc
         except BaseException:
-            self.close("the event loop that it was used in has ended")
+            self._close_with_loop()
             raise
         finally:
             self._connecting = None
@@ -320,7 +311,7 @@ class Session:
         else:
             request.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
 
-    def _send(self, link: Link, request: _Request) -> None:
+    def _send(self, link: Link, request: Request) -> None:
         if request.sent is not None:
             request.parts = repeated(request.parts)
         request.sent = monotonic()
@@ -357,7 +348,7 @@ class Session:
         except BaseException:
             # The event loop ends. What would be sent and connected from now on had nobody to see
             # its end, and on the thread lane a thread of it would keep the process.
-            self.close("the event loop that it was used in has ended")
+            self._close_with_loop()
             raise
 
     async def _ask_now_and_then(self, link: Link) -> None:
@@ -367,7 +358,7 @@ class Session:
         asked: Slot[Any] | None = None
         while self.link is link:
             now = monotonic()
-            if self._owed_since() < now - self._call_timeout:
+            if self._pending.owed_since() < now - self._call_timeout:
                 error = f"the host has not answered a call for {self._call_timeout:g} s"
                 self._broken(link, ConnectionLostError(error, outcome_known=False))
                 return
@@ -384,13 +375,6 @@ class Session:
             else:
                 error = f"the host has not answered for {self._call_timeout:g} s"
                 self._broken(link, ConnectionLostError(error, outcome_known=False))
-
-    def _owed_since(self) -> float:
-        """When the oldest request was sent that waits for nothing and has not been answered."""
-        for request in self._pending.values():
-            if not request.waits and request.sent is not None:
-                return request.sent
-        return inf
 
     def _wake_watch(self) -> None:
         if self._watching is not None:
@@ -412,33 +396,14 @@ class Session:
 
     # -- endings ------------------------------------------------------------------------------
 
-    def _look_at_the_time(self) -> None:
-        """End the requests whose time is up, and look again when that of the next is."""
-        over = monotonic() - self.patience
-        for request_id, request in list(self._pending.items()):
-            if request.waits:
-                continue
-            if request.asked > over:
-                call_later(request.asked - over, self._look_at_the_time)
-                return
-            del self._pending[request_id]
-            request.fail(unanswered(self.patience, sent=request.sent is not None))
-        self._timing = False
-
     def _fail(self, error: AioManagerError) -> None:
-        pending, self._pending = self._pending, {}
-        for request in pending.values():
+        def error_for(request: Request) -> Exception:
             if request.sent is None or not isinstance(error, ConnectionLostError):
-                request.fail(replica(error), behind=error)
-            elif self.state is State.CLOSED:
-                why = f"{error}; whether the call has happened is unknown"
-                request.fail(ConnectionLostError(why, outcome_known=False), behind=error)
-            else:
-                request.fail(
-                    ConnectionLostError(
-                        f"the host went away and did not come back within {self._reconnect:g} s; "
-                        f"whether the call has happened is unknown. {error}",
-                        outcome_known=False,
-                    ),
-                    behind=error,
-                )
+                return replica(error)
+            what = "whether the call has happened is unknown"
+            if self.state is State.CLOSED:
+                return ConnectionLostError(f"{error}; {what}", outcome_known=False)
+            away = f"the host went away and did not come back within {self._reconnect:g} s"
+            return ConnectionLostError(f"{away}; {what}. {error}", outcome_known=False)
+
+        self._pending.fail(error_for, error)

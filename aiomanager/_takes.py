@@ -23,6 +23,8 @@ class Takes:
     def __init__(self) -> None:
         self.total = 0
         self._counts: dict[Hashable, int] = {}  # by holder
+        # The first delivery that each has taken since it had none.
+        self._oldest: dict[Hashable, int] = {}
         # By holder and channel: the last answer there may not have been read.
         self._unread: dict[Hashable, dict[Hashable, dict[int, Item]]] = {}
         self._receipts: dict[Hashable, dict[int, Item]] = {}  # without data, oldest first
@@ -39,7 +41,10 @@ class Takes:
     def take(self, holder: Hashable, channel: Hashable, items: dict[int, Item]) -> None:
         """Count items, by the ids of their deliveries; until the next take in the same channel
         nothing says that the holder knows of it. None is no channel: it knows."""
-        self.add(holder, len(items))
+        if items:
+            self.add(holder, len(items))
+            first = min(items)
+            self._oldest[holder] = min(self._oldest.get(holder, first), first)
         if channel is None:
             self._read(holder, items)
             return
@@ -66,17 +71,24 @@ class Takes:
             self.read(holder)  # it knows of what it says is done
         self._subtract(holder, count)
 
-    def restore(self, holder: Hashable, delivery_id: int, data: Data, attempt: int) -> Item | None:
-        """Undo the take of an item, which is the holder's no more; None where it is not."""
+    def undo(self, holder: Hashable, delivery_id: int, data: Data) -> Item | None:
+        """Undo the take of one of those items that the holder took last; None where it is none,
+        or was undone before."""
         item = self._find(holder, delivery_id)
+        if item is not None:
+            if not len(item.data):
+                item.data = data
+            self._subtract(holder, 1)
+        return item
+
+    def restore(self, holder: Hashable, delivery_id: int, data: Data, attempt: int) -> Item | None:
+        """The same for any item of the holder's, of which nobody says it twice."""
+        if not self._counts.get(holder) or delivery_id < self._oldest.get(holder, 0):
+            return None
+        item = self.undo(holder, delivery_id, data)
         if item is None:
-            known = self._unread_by(holder) + len(self._receipts.get(holder, ()))
-            if self._counts.get(holder, 0) <= known:
-                return None
             item = Item(data, NO_NUMBER, attempt)  # taken so long ago that its place is forgotten
-        elif not len(item.data):
-            item.data = data
-        self._subtract(holder, 1)
+            self._subtract(holder, 1)
         return item
 
     def undone(self) -> bool:
@@ -91,6 +103,7 @@ class Takes:
         anybody's to count."""
         unread = self._unread.pop(holder, {})
         items = [item for items in unread.values() for item in items.values()]
+        self._oldest.pop(holder, None)
         self._receipts.pop(holder, None)
         self.total -= len(items)
         if left := self._counts.pop(holder, 0) - len(items):
@@ -113,20 +126,16 @@ class Takes:
         for delivery_id, item in items.items():
             item.data = b""
             receipts[delivery_id] = item
-        self._shorten(receipts, RECEIPTS)
+        while len(receipts) > RECEIPTS:
+            del receipts[next(iter(receipts))]
 
     def _subtract(self, holder: Hashable, count: int) -> None:
         self.total -= count
         left = self._counts.get(holder, 0) - count
         if left:
+            # Which of its items are done is not said, so it may still restore any of them.
             self._counts[holder] = left
-            if receipts := self._receipts.get(holder):
-                self._shorten(receipts, left)
         else:
             self._counts.pop(holder, None)
+            self._oldest.pop(holder, None)
             self._receipts.pop(holder, None)
-
-    @staticmethod
-    def _shorten(receipts: dict[int, Item], most: int) -> None:
-        while len(receipts) > most:
-            del receipts[next(iter(receipts))]

@@ -10,6 +10,7 @@ import pytest
 
 from aiomanager import AsyncQueue
 from aiomanager._slots import Slot
+from aiomanager.engines.base import Received
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from tests.waiting import wait_until
 
@@ -23,10 +24,10 @@ class HeldEngine(MemoryEngine):
         super().__init__(client, "jobs")
         self.held: dict[str, tuple[Slot[list[bool]], Slot[list[bool]]]] = {}
 
-    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
         assert channel not in self.held, f"a call in {channel!r} while another goes on"
         answer: Slot[list[bool]] = Slot()
-        self.held[channel] = super().take(delivery_ids, channel), answer
+        self.held[channel] = super().take(received, channel), answer
         return answer
 
     def release(self) -> None:

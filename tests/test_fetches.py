@@ -48,10 +48,10 @@ class HeldEngine(MemoryEngine):
         self._received.append((super().receive(count, timeout), Slot()))
         return self._received[0][1]
 
-    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
         assert not self._takes, "two takes at once"
-        self.taken.append(len(delivery_ids))
-        self._takes.append((super().take(delivery_ids, channel), Slot()))
+        self.taken.append(len(received))
+        self._takes.append((super().take(received, channel), Slot()))
         return self._takes[0][1]
 
     async def answer_fetch(self) -> None:

@@ -137,9 +137,17 @@ class QueueEngine(ABC):
         """
 
     @abstractmethod
-    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
         """Make items the caller's, for `task_done` to count; for each, whether it was still this
-        process's to take."""
+        process's to take. Until they are `handed_out` they are nobody's, and go back where the
+        event loop ends."""
+
+    def handed_out(self, received: Sequence[Received]) -> None:  # noqa: B027 - see `left`
+        """These were taken, and their taker has them now.
+
+        Raises:
+            ConnectionLostError: too late, they are on their way back.
+        """
 
     @abstractmethod
     def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import AioManagerError, ConfigurationError, LeaseLostError
+from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, LeaseLostError
 from .._requests import pack_ids, pack_settlements
 from .._session import Session
 from .._slots import Slot
@@ -27,10 +27,10 @@ class Reads:
     that it has: until it does, it keeps the items for this process to ask again, and hands them
     out again where this process does not come back."""
 
-    def __init__(self, session: Session, ident: str) -> None:
+    def __init__(self, session: Session, ident: str, channels: set[str]) -> None:
         self._session = session
         self._ident = ident
-        self._channels: set[str] = set()
+        self._channels = channels
         self._waiting = False
         session.before_close.append(self.tell)
 
@@ -90,7 +90,8 @@ class HostedEngine(QueueEngine):
         self._receiving: int | None = None
         # What was taken and is not done, by the run of the host, oldest first.
         self._taken: deque[list[Any]] = deque()
-        self._reads = Reads(session, ident)
+        self._held = session.farewell.queue(ident)
+        self._reads = Reads(session, ident, self._held.reads)
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
@@ -121,24 +122,53 @@ class HostedEngine(QueueEngine):
     ) -> Slot[list[bool]]:
         return self._change(channel, "settle", frames=[pack_settlements(settlements)])[1]
 
-    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
-        _, slot = self._change(channel, "take", frames=[pack_ids(delivery_ids)])
+    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+        held = self._held
+        held.asked += 1
+        ids = [one.delivery_id for one in received]
 
         def taken(answers: list[bool]) -> list[bool]:
+            held.asked -= 1
             self._reads.add(channel)
+            for one, is_ours in zip(received, answers, strict=True):
+                if is_ours:
+                    held.taken[one.delivery_id] = one, False
             self._count(self._session.host_run, sum(answers))
             return answers
 
-        return slot.map(taken)
+        def failed(error: Exception) -> Exception:
+            # A host that was given up may have done it all the same.
+            if not isinstance(error, ConnectionLostError):
+                held.asked -= 1
+            return error
+
+        return self._change(channel, "take", frames=[pack_ids(ids)])[1].map(taken, failed)
+
+    def handed_out(self, received: Sequence[Received]) -> None:
+        taken = self._held.taken
+        for one in received:
+            if taken.pop(one.delivery_id, None) is None:
+                raise ConnectionLostError("this item went back, as the event loop was given up")
+
+    def left(self, received: Received) -> None:
+        self._held.taken.setdefault(received.delivery_id, (received, False))
 
     def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+        taken = self._held.taken
+        if rejected:
+            taken[received.delivery_id] = received, True
+
+        def restored(was_ours: bool) -> bool:
+            taken.pop(received.delivery_id, None)
+            return was_ours
+
         args = (received.delivery_id, received.attempt, rejected)
         _, slot = self._change("restore", "restore", *args, frames=[received.data])
         if self._taken:
             self._taken[-1][1] -= 1  # what is restored was taken last
             if not self._taken[-1][1]:
                 self._taken.pop()
-        return slot
+        return slot.map(restored)
 
     @property
     def lease_holder(self) -> object:

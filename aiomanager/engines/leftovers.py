@@ -2,9 +2,8 @@
 does.
 
 A stock host knows no leases: what a process has got and nobody there wants is lost with it, unless
-it is put into the queue again. The engine does that while its event loop runs. Where the loop
-ends, the engine becomes garbage, or the interpreter ends, a thread that may wait does it, on
-connections of its own: so this is all that is left of an engine, and refers to nothing of it.
+it is put into the queue again. The engine does that while its event loop runs; this is all that is
+left of an engine then.
 """
 
 from __future__ import annotations
@@ -13,34 +12,26 @@ import contextlib
 import heapq
 import logging
 import operator
-import os
 import queue
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any
-from weakref import ref
 
-from .._afterwards import at_exit
 from .._frames import Expression, Frame, encode
+from .._leaving import Leaving
 from .._links import Conversation, Link, call_function
 from .._replies import NotThereError, load_queue_reply
-from .._tasks import current_loop, is_running, on_loop_end
+from .._tasks import is_running
 from .._threads import ThreadLane
 from .._wire import Buffer, dump
 from .base import Received
 
 logger = logging.getLogger("aiomanager")
 
-# Seconds that the end of the interpreter waits for the host, beyond the end of a slice.
-EXIT_PATIENCE = 1.0
-# Seconds for which a thread tries to give items back where the interpreter goes on.
-PATIENCE = 3.0
 # Seconds between two looks at the same thing.
 PAUSE = 0.005
-PAUSE_OF_A_FULL_QUEUE = 0.25
 
 
 class StockReceived(Received):
@@ -157,7 +148,7 @@ class Errand:
         return self._begun and not self._over
 
 
-class Leftovers:
+class Leftovers(Leaving):
     """What one engine holds.
 
     Args:
@@ -165,113 +156,47 @@ class Leftovers:
         wait_slice: seconds that a call may wait at the host.
 
     Attributes:
-        out: what was handed out and is not settled.
+        out: what was handed out and is not settled, and what was taken and is in nobody's hands.
         kept: what was handed back, by when it is due and in the order in which it came: a heap.
         foreign: what nobody here can unpickle, in the same way.
         errands: conversations that are under way.
         target: the object that is used.
-        given_up: the engine is not there any more, and its items are not to be had from it.
     """
 
     def __init__(self, lane: ThreadLane, wait_slice: float) -> None:
+        super().__init__()
         self.out: dict[int, StockReceived] = {}
         self.kept: list[tuple[float, int, StockReceived]] = []
         self.foreign: list[tuple[float, int, StockReceived]] = []
         self.errands: set[Errand] = set()
         self.target: Target | None = None
-        self.given_up = False
         self._lane = lane
         self._slice = wait_slice
-        self._process = os.getpid()
-        self._loop = ref(current_loop())
-        self._thread = threading.current_thread()
-        self._working = threading.Lock()
         self._going: deque[StockReceived] = deque()  # to be given back, by a thread
-        self._call_off = on_loop_end(self.leave)
-        _all.add(self)
 
-    def leave(self) -> None:
-        """Give back everything soon, on another thread. Callable from anywhere, finalizers
-        included; where no thread is to be had any more, the end of the interpreter does it."""
-        if self._process != os.getpid():
-            return
-        self.given_up = True
-        self._call_off()
-        if not self._nothing_left():
-            with contextlib.suppress(RuntimeError):
-                threading.Thread(
-                    target=self._leave_now, name="aiomanager-leftovers", daemon=True
-                ).start()
-                return
-        else:
-            _all.discard(self)
+    @property
+    def slowness(self) -> float:
+        return self._slice if self.errands else 0.0
 
-    def settled(self) -> None:
-        """Everything has been given back by the engine itself, which is closed."""
-        self.given_up = True
-        self._call_off()
-        if self._nothing_left():
-            _all.discard(self)
-
-    def give_back(self, deadline: float) -> bool:
-        """Give back what can be given back until the deadline, on the calling thread; whether
-        nothing is left. In a forked child there is nothing to give: it is the parent's."""
-        if self._process != os.getpid():
-            return True
-        if not self._working.acquire(timeout=max(0.0, deadline - monotonic())):
-            return False
-        try:
-            self.given_up = True
-            self._collect(deadline)
-            self._put_back(deadline)
-            if not self._count() and self.target is not None and self.target.reference is None:
-                ident, self.target = self.target.ident, None
-                self._lane.converse_now(
-                    None, call_function("decref", ident), max(0.1, deadline - monotonic())
-                )
-            if self._nothing_left():
-                _all.discard(self)
-            return not self._count()
-        finally:
-            self._working.release()
-
-    def at_exit(self, deadline: float) -> None:
-        """`give_back`, unless the event loop goes on for which the interpreter waits."""
-        thread = self._thread
-        if not thread.daemon and thread is not threading.main_thread() and thread.is_alive():
-            return
-        with contextlib.suppress(Exception):
-            self.give_back(deadline + (self._slice if self.errands else 0.0))
-        if count := self._count():
-            logger.warning(
-                "%s items that this process held for nobody are lost: their queue is full or its "
-                "host gone",
-                count,
-            )
-        _all.discard(self)
-
-    def _leave_now(self) -> None:
-        deadline = monotonic() + self._slice + PATIENCE
-        try:
-            while not self.give_back(min(deadline, monotonic() + self._slice + EXIT_PATIENCE)):
-                if monotonic() > deadline:
-                    break
-                sleep(PAUSE_OF_A_FULL_QUEUE)
-        except Exception as exc:
-            logger.debug("what was received for nobody does not go back: %s", exc)
-        finally:
-            _all.discard(self)
-
-    def _nothing_left(self) -> bool:
+    def nothing_left(self) -> bool:
         owes = self.target is not None and self.target.reference is None
-        return not (self._count() or self.errands or owes)
+        return not (self.count() or self.errands or owes)
 
-    def _count(self) -> int:
+    def count(self) -> int:
         return len(self._going) + len(self.kept) + len(self.foreign) + len(self.out)
+
+    def give_back_now(self, deadline: float) -> None:
+        self._collect(deadline)
+        self._put_back(deadline)
+        if not self.count() and self.target is not None and self.target.reference is None:
+            ident, self.target = self.target.ident, None
+            self._lane.converse_now(
+                None, call_function("decref", ident), max(0.1, deadline - monotonic())
+            )
 
     def _collect(self, deadline: float) -> None:
         """Gather everything in the order in which it came."""
-        loop = self._loop()
+        loop = self.loop()
         for heap in (self.kept, self.foreign):
             while heap:
                 self._going.append(heapq.heappop(heap)[-1])
@@ -295,23 +220,3 @@ class Leftovers:
             yield from target.put(self._going[0].expression(), seconds)
             self._going.popleft()
             yield from target.count_done()  # for the get that brought it here
-
-
-# Strong references, as those who hold things may be garbage themselves.
-_all: set[Leftovers] = set()
-
-
-def _give_back_all() -> None:
-    deadline = monotonic() + EXIT_PATIENCE
-    for leftovers in list(_all):
-        leftovers.at_exit(deadline)
-
-
-def _start_anew() -> None:
-    """In a forked child: what is held is the parent's."""
-    _all.clear()
-
-
-at_exit(_give_back_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)

@@ -218,8 +218,9 @@ class MemoryEngine(QueueEngine):
     ) -> Slot[list[bool]]:
         return filled(self._hosted.settle(settlements, owner=self._client))
 
-    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
-        taken = self._hosted.take(delivery_ids, owner=self._client, holder=self._client)
+    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+        ids = [one.delivery_id for one in received]
+        taken = self._hosted.take(ids, owner=self._client, holder=self._client)
         return filled(taken)
 
     def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:

@@ -33,7 +33,7 @@ from .base import QueueEngine, Received, Settlement, counted
 from .keeping import Keeping
 from .leftovers import Errand, Leftovers, StockReceived, Target
 from .odd_queues import explained, get_what_is_there, learn_to_get, learn_to_put
-from .stock_object import ObjectGoneError, StockObject
+from .stock_object import ObjectGoneError, StockObject, closed
 
 T = TypeVar("T")
 
@@ -273,8 +273,13 @@ class StockEngine(QueueEngine):
         target = self._held.target
         return target is not None and received.target is not target
 
-    def take(self, delivery_ids: Sequence[int], channel: str) -> Slot[list[bool]]:
-        return filled([self._held.out.pop(ident, None) is not None for ident in delivery_ids])
+    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+        return filled([one.delivery_id in self._held.out for one in received])
+
+    def handed_out(self, received: Sequence[Received]) -> None:
+        for one in received:
+            if self._held.out.pop(one.delivery_id, None) is None:
+                raise closed()
 
     def left(self, received: Received) -> None:
         assert isinstance(received, StockReceived)
@@ -302,7 +307,7 @@ class StockEngine(QueueEngine):
             self._held.leave()
         elif not self._held.given_up:
             await self._object.give_up()
-            self._held.settled()
+            self._held.leave()  # nothing is left
 
     # -- the rest -----------------------------------------------------------------------------
 

@@ -1,0 +1,98 @@
+"""The last words of a client to a host of ours: that it does not come back, and what it was given
+that is in nobody's hands.
+
+Without them the host keeps for the client what it took, for as long as it may come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol
+
+from ._leaving import Leaving
+from ._links import Conversation
+from ._requests import pack_request
+from ._wire import Buffer, load
+
+# Takes a name, a conversation and seconds, and carries it out on a connection of its own.
+Converse = Callable[[str, Conversation[None], float], None]
+
+
+class Taken(Protocol):
+    """An item, as it came."""
+
+    delivery_id: int
+    attempt: int
+    data: Buffer
+
+
+@dataclass(eq=False)
+class Held:
+    """What a process holds of one queue.
+
+    Attributes:
+        ident: the queue's id at the host.
+        asked: takes whose answers have not come.
+        reads: the channels of takes whose answers have, of which the host has not been told.
+        taken: what was taken and is in nobody's hands, by delivery: it was not handed out yet, or
+            is on its way back. With it, whether it cannot be unpickled here.
+    """
+
+    ident: str
+    asked: int = 0
+    reads: set[str] = field(default_factory=set)
+    taken: dict[int, tuple[Taken, bool]] = field(default_factory=dict)
+
+
+class Farewell(Leaving):
+    """What one client holds.
+
+    Args:
+        converse: reaches the host, on the calling thread.
+        client: its name there.
+    """
+
+    def __init__(self, converse: Converse, client: str) -> None:
+        super().__init__()
+        self._converse = converse
+        self._client = client
+        self._queues: list[Held] = []
+
+    def queue(self, ident: str) -> Held:
+        """Where the engine of a queue writes down what it holds."""
+        held = Held(ident)
+        self._queues.append(held)
+        return held
+
+    def nothing_left(self) -> bool:
+        return not any(held.asked or held.reads or held.taken for held in self._queues)
+
+    def count(self) -> int:
+        return sum(len(held.taken) for held in self._queues)
+
+    def give_back_now(self, deadline: float) -> None:
+        if not self.nothing_left():
+            self._converse(self._client, self._words(), max(0.1, deadline - monotonic()))
+
+    def _words(self) -> Conversation[None]:
+        for held in self._queues:
+            if reads := sorted(held.reads):
+                yield from _asked(held.ident, "read", reads)
+                held.reads.difference_update(reads)
+            while held.taken:
+                delivery_id, (taken, rejected) = next(iter(held.taken.items()))
+                arguments = (delivery_id, taken.attempt, rejected)
+                yield from _asked(held.ident, "undo", *arguments, frames=[taken.data])
+                held.taken.pop(delivery_id, None)
+        # What it was given and has not read of is undone by this.
+        yield from _asked("", "goodbye")
+        for held in self._queues:
+            held.asked = 0
+
+
+def _asked(ident: str, method: str, *args: Any, frames: list[Buffer] = []) -> Conversation[None]:  # noqa: B006 - not changed
+    kind, value, _ = load((yield pack_request(1, ident, method, args, frames)))
+    if kind != "#RETURN":
+        raise value if isinstance(value, Exception) else RuntimeError(str(value))
