@@ -304,8 +304,8 @@ class OwnFace:
         ids = read_ids(*call.request.frames)
         return self._hosted.take(ids, owner=call.owner, holder=call.holder, channel=channel)
 
-    def _read(self, call: _Call, channels: Sequence[str]) -> None:
-        self._hosted.read(channels, holder=call.holder)
+    def _read(self, call: _Call, channels: Sequence[str], last: int | None = None) -> None:
+        self._hosted.read(channels, holder=call.holder, last=last)
 
     def _restore(self, call: _Call, delivery_id: int, attempt: int, rejected: bool = False) -> bool:
         (data,) = call.request.frames

@@ -6,14 +6,17 @@ Without them the host keeps for the client what it took, for as long as it may c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from ._errors import ConnectionLostError
 from ._leaving import Leaving
 from ._links import Conversation
 from ._requests import pack_request
+from ._slots import Slot
 from ._wire import Buffer, load
 
 # Takes a name, a conversation and seconds, and carries it out on a connection of its own.
@@ -34,16 +37,41 @@ class Held:
 
     Attributes:
         ident: the queue's id at the host.
-        asked: takes whose answers have not come.
-        reads: the channels of takes whose answers have, of which the host has not been told.
+        asked: requests about what is taken whose answers have not come.
+        untold: the channels of takes whose answers have, of which the host has not been told.
+        reads: the last delivery that was taken so, by channel.
         taken: what was taken and is in nobody's hands, by delivery: it was not handed out yet, or
             is on its way back. With it, whether it cannot be unpickled here.
+        undone: how many were taken and are not done, by the run of the host, oldest first.
     """
 
     ident: str
     asked: int = 0
-    reads: set[str] = field(default_factory=set)
+    untold: set[str] = field(default_factory=set)
+    reads: dict[str, int] = field(default_factory=dict)
     taken: dict[int, tuple[Taken, bool]] = field(default_factory=dict)
+    undone: deque[list[Any]] = field(default_factory=deque)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the host need not hear of the end."""
+        return not (self.asked or self.untold or self.taken or self.undone)
+
+    def until_answered(self, slot: Slot[Any]) -> Slot[Any]:
+        """Count a request as asked until its answer has come. Where the host is given up, it may
+        have come there all the same."""
+        self.asked += 1
+
+        def answered(answer: Any) -> Any:
+            self.asked -= 1
+            return answer
+
+        def failed(error: Exception) -> Exception:
+            if not isinstance(error, ConnectionLostError):
+                self.asked -= 1
+            return error
+
+        return slot.map(answered, failed)
 
 
 class Farewell(Leaving):
@@ -67,7 +95,7 @@ class Farewell(Leaving):
         return held
 
     def nothing_left(self) -> bool:
-        return not any(held.asked or held.reads or held.taken for held in self._queues)
+        return all(held.empty for held in self._queues)
 
     def count(self) -> int:
         return sum(len(held.taken) for held in self._queues)
@@ -78,9 +106,9 @@ class Farewell(Leaving):
 
     def _words(self) -> Conversation[None]:
         for held in self._queues:
-            if reads := sorted(held.reads):
-                yield from _asked(held.ident, "read", reads)
-                held.reads.difference_update(reads)
+            # What said so before may not have arrived, nor what was asked in the channel since.
+            for channel, last in held.reads.items():
+                yield from _asked(held.ident, "read", [channel], last)
             while held.taken:
                 delivery_id, (taken, rejected) = next(iter(held.taken.items()))
                 arguments = (delivery_id, taken.attempt, rejected)
@@ -88,8 +116,11 @@ class Farewell(Leaving):
                 held.taken.pop(delivery_id, None)
         # What it was given and has not read of is undone by this.
         yield from _asked("", "goodbye")
-        for held in self._queues:
-            held.asked = 0
+        self.said()
+
+    def said(self) -> None:
+        """The host knows."""
+        self._queues.clear()
 
 
 def _asked(ident: str, method: str, *args: Any, frames: list[Buffer] = []) -> Conversation[None]:  # noqa: B006 - not changed

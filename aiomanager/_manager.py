@@ -409,6 +409,8 @@ class AsyncManager:
             async with anyio.create_task_group() as group:
                 for reference in found.values():
                     group.start_soon(_give_up, reference)
+            if self._memory is None and self._hosted is not None:
+                await self._session.aclose()
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
         self._open = False

@@ -137,9 +137,16 @@ class Places(ABC):
         self._settled(owner)
         return answers
 
-    def read(self, channels: Iterable[Hashable] | None = None, *, holder: Hashable = None) -> None:
-        """A holder has read the last answers to its takes in these channels, or in all."""
-        self._takes.read(holder, channels)
+    def read(
+        self,
+        channels: Iterable[Hashable] | None = None,
+        *,
+        holder: Hashable = None,
+        last: int | None = None,
+    ) -> None:
+        """A holder has read the last answers to its takes in these channels, or in all. Where it
+        names the `last` delivery of these, it may not have read of those after it."""
+        self._takes.read(holder, channels, last)
 
     def move(self, delivery_id: int, target: Places, data: Data, *, owner: Hashable = None) -> bool:
         """End a lease by putting `data` in the target queue, room or not, in one step; whether

@@ -165,6 +165,7 @@ class _WrappedHosted(HostedEngine):
     async def aclose(self) -> None:
         try:
             await super().aclose()
+            await self._session.aclose()
         finally:
             self._session.close()
 

@@ -19,6 +19,7 @@ by its own time as well.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
 import logging
@@ -102,7 +103,6 @@ class Session:
         # Which run of the host answers, once it has said so; what was counted in another is gone.
         self.host_run: int | None = None
         self._hello_id = 0
-        self.before_close: list[Callable[[], object]] = []  # called while the link is still there
 
     def ask(
         self,
@@ -161,12 +161,18 @@ class Session:
         self._close(why)
         self.farewell.leave()
 
+    async def aclose(self) -> None:
+        """`close`, once the host knows that this client does not come back. What its queues hold
+        for nobody must have gone back."""
+        if self.link is not None and not self.farewell.nothing_left():
+            with contextlib.suppress(AioManagerError):
+                await self.request("", "goodbye")
+                self.farewell.said()
+        self.close()
+
     def _close(self, why: str) -> None:
         if self.state is State.CLOSED:
             return
-        if self.link is not None:
-            for callback in self.before_close:
-                callback()
         link, self.link = self.link, None
         self.state, self._why_closed = State.CLOSED, why
         if link is not None:

@@ -52,13 +52,20 @@ class Takes:
         if items:
             self._unread.setdefault(holder, {})[channel] = items
 
-    def read(self, holder: Hashable, channels: Iterable[Hashable] | None = None) -> None:
-        """A holder has read the last answers of these channels, or of all."""
+    def read(
+        self,
+        holder: Hashable,
+        channels: Iterable[Hashable] | None = None,
+        last: int | None = None,
+    ) -> None:
+        """A holder has read the last answers of these channels, or of all; but for those with
+        deliveries after the `last` that it names."""
         unread = self._unread.get(holder)
         if not unread:
             return
         for channel in list(unread) if channels is None else channels:
-            self._read(holder, unread.pop(channel, {}))
+            if last is None or last >= max(unread.get(channel, ()), default=0):
+                self._read(holder, unread.pop(channel, {}))
         if not unread:
             del self._unread[holder]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +31,6 @@ class Reads:
         self._ident = ident
         self._channels = channels
         self._waiting = False
-        session.before_close.append(self.tell)
 
     def add(self, channel: str) -> None:
         """The answer of a take has come in a channel."""
@@ -88,10 +86,8 @@ class HostedEngine(QueueEngine):
         # answered changes nothing.
         self._putting: int | None = None
         self._receiving: int | None = None
-        # What was taken and is not done, by the run of the host, oldest first.
-        self._taken: deque[list[Any]] = deque()
         self._held = session.farewell.queue(ident)
-        self._reads = Reads(session, ident, self._held.reads)
+        self._reads = Reads(session, ident, self._held.untold)
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
@@ -124,11 +120,11 @@ class HostedEngine(QueueEngine):
 
     def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
         held = self._held
-        held.asked += 1
         ids = [one.delivery_id for one in received]
+        slot = self._change(channel, "take", frames=[pack_ids(ids)])[1]
 
         def taken(answers: list[bool]) -> list[bool]:
-            held.asked -= 1
+            held.reads[channel] = ids[-1]
             self._reads.add(channel)
             for one, is_ours in zip(received, answers, strict=True):
                 if is_ours:
@@ -136,13 +132,7 @@ class HostedEngine(QueueEngine):
             self._count(self._session.host_run, sum(answers))
             return answers
 
-        def failed(error: Exception) -> Exception:
-            # A host that was given up may have done it all the same.
-            if not isinstance(error, ConnectionLostError):
-                held.asked -= 1
-            return error
-
-        return self._change(channel, "take", frames=[pack_ids(ids)])[1].map(taken, failed)
+        return held.until_answered(slot).map(taken)
 
     def handed_out(self, received: Sequence[Received]) -> None:
         taken = self._held.taken
@@ -164,10 +154,10 @@ class HostedEngine(QueueEngine):
 
         args = (received.delivery_id, received.attempt, rejected)
         _, slot = self._change("restore", "restore", *args, frames=[received.data])
-        if self._taken:
-            self._taken[-1][1] -= 1  # what is restored was taken last
-            if not self._taken[-1][1]:
-                self._taken.pop()
+        if self._held.undone:
+            self._held.undone[-1][1] -= 1  # what is restored was taken last
+            if not self._held.undone[-1][1]:
+                self._held.undone.pop()
         return slot.map(restored)
 
     @property
@@ -186,15 +176,16 @@ class HostedEngine(QueueEngine):
     async def task_done(self, count: int) -> list[Exception | None]:
         self._session.check_open()
         outcomes: list[Exception | None] = []
-        while self._taken and len(outcomes) < count:
-            run, taken = self._taken[0]
+        while self._held.undone and len(outcomes) < count:
+            run, taken = self._held.undone[0]
             asked = min(taken, count - len(outcomes))
-            self._taken[0][1] -= asked
+            self._held.undone[0][1] -= asked
             if taken == asked:
-                self._taken.popleft()
+                self._held.undone.popleft()
             args = (asked, run, self._reads.pop())
             try:
-                done = await self._change("task_done", "task_done", *args)[1].wait()
+                slot = self._change("task_done", "task_done", *args)[1]
+                done = await self._held.until_answered(slot).wait()
             except Exception:
                 self._count(run, asked, first=True)  # as it was, for whoever tries it again
                 raise
@@ -205,10 +196,10 @@ class HostedEngine(QueueEngine):
     def _count(self, run: object, count: int, *, first: bool = False) -> None:
         """Count items that were taken in a run of the host."""
         end = 0 if first else -1
-        if self._taken and self._taken[end][0] == run:
-            self._taken[end][1] += count
+        if self._held.undone and self._held.undone[end][0] == run:
+            self._held.undone[end][1] += count
         elif count:
-            (self._taken.appendleft if first else self._taken.append)([run, count])
+            (self._held.undone.appendleft if first else self._held.undone.append)([run, count])
 
     async def join(self) -> None:
         request_id, slot = self._session.ask(self._ident, "join", waits=True)

@@ -214,7 +214,7 @@ def task_done_for_others() -> Sequence[Patch]:
         takes.total -= count
 
     def count_all(takes: Takes, holder: Any) -> int:
-        return takes.total
+        return 1_000_000
 
     return [(Takes, "done", done), (Takes, "count", count_all)]
 
