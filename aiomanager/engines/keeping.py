@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import anyio
 
@@ -55,7 +58,7 @@ class Keeping:
         return self._held.kept[0][0] if self._held.kept else None
 
     def keep(self, received: StockReceived, delay: float, *, rejected: bool = False) -> None:
-        """Keep an item, for those who ask in `delay` seconds or later.
+        """Keep an item, for those who ask in `delay` seconds or later. `moving` is held.
 
         Args:
             rejected: somebody here could not unpickle it.
@@ -73,7 +76,7 @@ class Keeping:
             spawn(self._give_back_what_is_overdue)
 
     def take(self, count: int) -> list[StockReceived]:
-        """Up to `count` items that are due."""
+        """Up to `count` items that are due. `moving` is held."""
         if self._held.given_up:
             raise closed()
         taken: list[StockReceived] = []
@@ -101,30 +104,48 @@ class Keeping:
                 "full or gone"
             )
 
-    async def see_to(self, errand: Errand, steps: Conversation[None], seconds: float) -> None:
-        """Converse about items on the link of an errand. Where the event loop ends meanwhile,
-        others bring it to its end."""
-        link = errand.link
-        link.apart = True
+    def begin(self, errand: Errand) -> None:
+        """From now on others bring it to its end where the event loop ends. `moving` is held."""
+        if self._held.given_up:
+            raise closed()
+        errand.link.apart = True
         self._held.errands.add(errand)
+
+    async def see_to(
+        self,
+        errand: Errand,
+        steps: Conversation[None],
+        seconds: float,
+        settle: Callable[[], object],
+    ) -> None:
+        """Converse about items on the link of an errand that was begun.
+
+        Args:
+            settle: puts those in the errand's hands where they belong. `moving` is held.
+        """
+        link = errand.link
         try:
             await link.converse(errand.begin(steps), seconds + self._pool.call_timeout)
         except Exception:
-            self._seen_to(errand)
+            self._seen_to(errand, settle)
             raise
         except BaseException:
             self._pool.forget(link)
             raise
-        self._seen_to(errand)
+        self._seen_to(errand, settle)
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _seen_to(self, errand: Errand) -> None:
+    def _seen_to(self, errand: Errand, settle: Callable[[], object]) -> None:
         link = errand.link
-        if errand.left or errand not in self._held.errands:
+        with self._held.moving:
+            left = errand.left
+            if not left:
+                self._held.errands.discard(errand)
+                settle()
+        if left:
             self._pool.forget(link)
             raise closed()
-        self._held.errands.discard(errand)
         link.apart = False
         if link.broken:
             self._pool.drop(link)
@@ -163,26 +184,34 @@ class Keeping:
         heap = foreign if foreign and foreign[0][0] <= anyio.current_time() else kept or foreign
         if not heap:
             return True
-        entry = heapq.heappop(heap)
+        entry = heap[0]
         errand: Errand | None = None
         target: Target | None = None
         try:
             target = await self._queue.found()
-            errand = Errand(await self._pool.borrow(), [entry[-1]])
-            await self.see_to(errand, _putting_back(target, errand, seconds), seconds)
+            link = await self._pool.borrow()
+            with self._held.moving:
+                if not heap or heap[0] is not entry:
+                    self._pool.give_back(link)
+                    return True  # somebody here has it
+                errand = Errand(link, [entry[-1]])
+                self.begin(errand)
+                heapq.heappop(heap)
+            back = partial(_back_to, heap, entry, errand)
+            await self.see_to(errand, _putting_back(target, errand, seconds), seconds, back)
         except Exception as exc:
             if errand is not None and (errand.left or not errand.received):
                 return not errand.left  # else only the count of what is done has failed
-            heapq.heappush(heap, entry)
             if target is None or not target.is_unknown(exc):
                 return False
             with contextlib.suppress(ObjectGoneError):
                 await self._queue.check(target, exc)
-        except BaseException:
-            if errand is None:
-                heapq.heappush(heap, entry)
-            raise
         return True
+
+
+def _back_to(heap: list[Any], entry: tuple[Any, ...], errand: Errand) -> None:
+    if errand.received:
+        heapq.heappush(heap, entry)
 
 
 def _putting_back(target: Target, errand: Errand, seconds: float) -> Conversation[None]:

@@ -13,6 +13,7 @@ import heapq
 import logging
 import operator
 import queue
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,8 +128,7 @@ class Errand:
             self._over = True
 
     def finish(self, loop: Any, deadline: float) -> None:
-        """Wait for its end, or bring it about, on the calling thread."""
-        self.left = True
+        """Wait for its end, or bring it about, on the calling thread; it was `left`."""
         try:
             # A loop on another thread goes on with it, or has not yet noticed that it is to end.
             while self._goes_on and loop is not None and is_running(loop):
@@ -161,10 +161,13 @@ class Leftovers(Leaving):
         foreign: what nobody here can unpickle, in the same way.
         errands: conversations that are under way.
         target: the object that is used.
+        moving: held by whoever moves an item from one of these to another. The event loop may be
+            a daemon's, which goes on while the interpreter ends and its items are collected.
     """
 
     def __init__(self, lane: ThreadLane, wait_slice: float) -> None:
         super().__init__()
+        self.moving = threading.Lock()
         self.out: dict[int, StockReceived] = {}
         self.kept: list[tuple[float, int, StockReceived]] = []
         self.foreign: list[tuple[float, int, StockReceived]] = []
@@ -197,13 +200,17 @@ class Leftovers(Leaving):
     def _collect(self, deadline: float) -> None:
         """Gather everything in the order in which it came."""
         loop = self.loop()
-        for heap in (self.kept, self.foreign):
-            while heap:
-                self._going.append(heapq.heappop(heap)[-1])
-        for ident in sorted(self.out):
-            self._going.append(self.out.pop(ident))
-        while self.errands:
-            errand = self.errands.pop()
+        with self.moving:
+            for heap in (self.kept, self.foreign):
+                while heap:
+                    self._going.append(heapq.heappop(heap)[-1])
+            for ident in sorted(self.out):
+                self._going.append(self.out.pop(ident))
+            errands = list(self.errands)
+            self.errands.clear()
+            for errand in errands:
+                errand.left = True
+        for errand in errands:
             errand.finish(loop, deadline)
             self._going += errand.received
 

@@ -171,8 +171,10 @@ class StockEngine(QueueEngine):
         give_up = anyio.current_time() + self._object.patience
         pauses = Pauses()
         while True:
-            if kept := self._keeping.take(count):
-                return [self._hand_out(received) for received in kept]
+            with self._held.moving:
+                kept = [self._hand_out(received) for received in self._keeping.take(count)]
+            if kept:
+                return kept
             seconds = self._slice if timeout is None else min(timeout, self._slice)
             if (due := self._keeping.next_due) is not None:
                 # Somebody's delayed item is due before the slice would end.
@@ -196,9 +198,19 @@ class StockEngine(QueueEngine):
         before = self._pool.opened
         errand = Errand(link)
         try:
-            await self._keeping.see_to(
-                errand, self._getting(target, errand, count, seconds), seconds
-            )
+            with self._held.moving:
+                self._keeping.begin(errand)
+        except ConnectionLostError:
+            self._pool.give_back(link)
+            raise
+        handed_out: list[Received] = []
+
+        def settle() -> None:
+            handed_out.extend(map(self._hand_out, errand.received))
+
+        getting = self._getting(target, errand, count, seconds)
+        try:
+            await self._keeping.see_to(errand, getting, seconds, settle)
         except queue.Empty:
             pass
         except Exception as exc:
@@ -209,7 +221,7 @@ class StockEngine(QueueEngine):
         self._object.known(before)
         if target.plain_get and not errand.received:
             await anyio.sleep(min(seconds, POLL))
-        return [self._hand_out(received) for received in errand.received]
+        return handed_out
 
     def _getting(
         self, target: Target, errand: Errand, count: int, seconds: float
@@ -234,6 +246,7 @@ class StockEngine(QueueEngine):
         any case. What it brings is kept."""
 
     def _hand_out(self, received: StockReceived) -> Received:
+        """It is the engine's caller's. `moving` is held."""
         received.delivery_id = next(self._ids)
         received.attempt = 1 + max(received.attempt, self._keeping.undecoded.attempts(received))
         self._held.out[received.delivery_id] = received
@@ -250,19 +263,21 @@ class StockEngine(QueueEngine):
         answers: list[bool] = []
         done = 0
         for delivery_id, action, delay in settlements:
-            received = self._held.out.pop(delivery_id, None)
+            received = self._held.out.get(delivery_id)
             # What a host had given out that is not there any more is not to be counted at another.
             settled = received is not None and (action != "ack" or not self._is_gone(received))
             answers.append(settled)
-            if received is None or not settled:
+            if received is None:
                 continue
-            if action == "ack":
+            with self._held.moving:
+                if self._held.out.pop(delivery_id, None) is None:
+                    answers[-1] = False  # it was collected at this moment
+                elif settled and action != "ack":
+                    received.attempt -= action == "return"
+                    self._keeping.keep(received, delay, rejected=action == "reject")
+            if action == "ack" and answers[-1]:
                 done += 1
                 self._keeping.undecoded.forget(received)
-            else:
-                if action == "return":
-                    received.attempt -= 1
-                self._keeping.keep(received, delay, rejected=action == "reject")
         if done:
             target = await self._object.found()
             if "task_done" in target.methods:
@@ -289,16 +304,18 @@ class StockEngine(QueueEngine):
 
     def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
         assert isinstance(received, StockReceived)
-        if self._held.out.pop(received.delivery_id, None) is None:
-            return filled(False)
-        received.attempt -= not rejected
-        self._keeping.keep(received, 0.0, rejected=rejected)
+        with self._held.moving:
+            if self._held.out.pop(received.delivery_id, None) is None:
+                return filled(False)
+            received.attempt -= not rejected
+            self._keeping.keep(received, 0.0, rejected=rejected)
         return filled(True)
 
     async def aclose(self) -> None:
-        for received in list(self._held.out.values()):
-            self._keeping.keep(received, 0.0)
-        self._held.out.clear()
+        with self._held.moving:
+            for received in list(self._held.out.values()):
+                self._keeping.keep(received, 0.0)
+            self._held.out.clear()
         await self._keeping.aclose()
 
     async def end(self) -> None:
