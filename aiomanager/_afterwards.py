@@ -20,6 +20,9 @@ logger = logging.getLogger("aiomanager")
 # Seconds that the end of the interpreter waits for what has not been done yet.
 EXIT_GRACE = 2.0
 
+# What anyio calls those that it makes for asyncio.
+_ANYIO_THREAD = "AnyIO worker thread"
+
 _jobs: deque[Callable[[], object]] = deque()
 _last_jobs: list[Callable[[], object]] = []
 _to_cut: WeakSet[Connections] = WeakSet()
@@ -102,6 +105,17 @@ def _end() -> None:
     for connections in list(_to_cut):
         with contextlib.suppress(Exception):
             connections.cut()
+    with contextlib.suppress(Exception):  # of threads that only look like anyio's
+        _end_threads_of_ended_loops()
+
+
+def _end_threads_of_ended_loops() -> None:
+    """Anyio's threads end with the first task of their event loop. Where that has not ended, or
+    had before they were started, and nobody runs the loop any more, they would wait for work for
+    ever, and the interpreter for them."""
+    for thread in threading.enumerate():
+        if thread.name == _ANYIO_THREAD and not thread.loop.is_running():  # type: ignore[attr-defined]
+            thread.stop()  # type: ignore[attr-defined]
 
 
 def _finish_at_exit() -> None:
