@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -29,6 +30,8 @@ FOLDER_WAIT = 5.0
 # What a unix socket may hold on its way, where the system lets it. With what the system gives it by
 # itself a large message takes many turns of both sides. TCP finds its own measure.
 UNIX_BUFFER = 512 * 1024
+
+_masking = threading.Lock()
 
 
 class Listener:
@@ -177,18 +180,32 @@ def _listen_unix(path: str) -> socket.socket:
 
 def _bind_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    # The file must never be there with another mode, not even for a moment. The mask is the whole
-    # process's, which at this point of a host's life has nothing else to create.
-    mask = os.umask(0o177)
     try:
-        sock.bind(path)
+        with _for_the_owner_alone(sock):
+            sock.bind(path)
         sock.listen(BACKLOG)
     except (OSError, ValueError) as exc:
         sock.close()
         raise ConfigurationError(f"cannot listen on {describe(path)}: {exc}") from exc
-    finally:
-        os.umask(mask)
     return sock
+
+
+@contextlib.contextmanager
+def _for_the_owner_alone(sock: socket.socket) -> Generator[None]:
+    """The file that the socket is bound to is never there with another mode, not even for a
+    moment."""
+    if sys.platform == "linux":
+        # It has the mode that the socket had before: see unix_bind_bsd in the kernel's sources.
+        os.fchmod(sock.fileno(), 0o600)
+        yield
+        return
+    # The mask is the whole process's: one at a time, so that each puts back what it has found.
+    with _masking:
+        mask = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(mask)
 
 
 @contextlib.contextmanager

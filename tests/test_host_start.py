@@ -290,6 +290,27 @@ def test_only_the_owner_may_use_the_socket(socket_path: str):
         os.umask(mask)
 
 
+def test_hosts_that_start_at_once_leave_the_mask_of_their_process_alone():
+    """It is the whole process's: what other threads make meanwhile has the mode that it would."""
+    mask = os.umask(0o022)
+
+    def start_some() -> list[int]:
+        modes: list[int] = []
+        for _ in range(100):
+            listener = _listening.Listener(None)
+            modes.append(stat.S_IMODE(Path(str(listener.address)).parent.stat().st_mode))
+            listener.close()
+        return modes
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            starts = [pool.submit(start_some) for _ in range(4)]
+        assert {mode for start in starts for mode in start.result()} == {0o700}
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(mask)
+
+
 def test_a_private_address_is_in_a_private_folder():
     """Nobody else can even see the socket."""
     with serving() as host:
