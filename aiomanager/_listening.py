@@ -31,6 +31,8 @@ FOLDER_WAIT = 5.0
 # itself a large message takes many turns of both sides. TCP finds its own measure.
 UNIX_BUFFER = 512 * 1024
 
+# As on Linux; not asked as checkers of types do, who then skip what is for other systems.
+_SOCKETS_HAVE_MODES = "linux" in sys.platform
 _masking = threading.Lock()
 
 
@@ -194,7 +196,7 @@ def _bind_unix(path: str) -> socket.socket:
 def _for_the_owner_alone(sock: socket.socket) -> Generator[None]:
     """The file that the socket is bound to is never there with another mode, not even for a
     moment."""
-    if sys.platform == "linux":
+    if _SOCKETS_HAVE_MODES:
         # It has the mode that the socket had before: see unix_bind_bsd in the kernel's sources.
         os.fchmod(sock.fileno(), 0o600)
         yield
