@@ -211,7 +211,7 @@ class AsyncQueue(Generic[T]):
             for received in taken:
                 inbox.hand_back(received, "restore")
             raise
-        inbox.handed_out(taken)
+        inbox.handed_out(taken[: len(items)])
         return items
 
     # -- working ------------------------------------------------------------------------------
