@@ -166,9 +166,9 @@ class Relay:
 
     def close(self) -> None:
         """End the relay."""
-        self.cut()
         self._ended = True
         self._thread.join()
+        self.cut()  # those that came last, too
         self._selector.close()
         self._listener.close()
         Path(self.path).unlink()
