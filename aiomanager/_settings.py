@@ -81,8 +81,13 @@ class HostSettings:
             raise ConfigurationError(f"busy_poll is {self.busy_poll!r}; give seconds from 0 on")
 
 
-def check_queues(queues: Mapping[Any, Any]) -> dict[str, int]:
+def check_queues(queues: Any) -> dict[str, int]:
     """The queues to host, as a dict; refuses names and sizes that cannot work."""
+    if not isinstance(queues, Mapping):
+        raise ConfigurationError(
+            f"queues is {queues!r}; give a mapping of names to sizes, such as {{'jobs': 0}} for "
+            "one queue without a bound"
+        )
     for name, maxsize in queues.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ConfigurationError(

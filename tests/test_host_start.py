@@ -352,6 +352,7 @@ def test_binding_to_other_machines_warns(caplog: pytest.LogCaptureFixture):
         ({"queues": {"shutdown": 0}}, "'shutdown' cannot name a queue.*another use"),
         ({"queues": {"class": 0}}, "'class' cannot name a queue.*another use"),
         ({"queues": {7: 0}}, "7 cannot name a queue"),
+        ({"queues": ["jobs"]}, r"queues is \['jobs'\]; give a mapping of names to sizes"),
         ({"queues": {"jobs": None}}, "the maxsize of 'jobs' is None; give an int"),
         ({"queues": {"environment": 0}}, "'environment' is registered already"),
         ({"lease_timeout": 0}, "lease_timeout is 0; give a number above 0"),

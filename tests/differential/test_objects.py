@@ -77,6 +77,7 @@ def test_a_subclass_of_the_namespace_proxy_by_its_name(world: World) -> None:
     assert world.connect().look_up("Counter").update(2) == 2
 
 
+@pytest.mark.may_block("`wrap` is no coroutine, and has to ask the host here")
 def test_a_proxy_type_without_exposed(world: World) -> None:
     """The host is asked what it is, so that a queue is a queue."""
     queue = world.make("Handmade")
