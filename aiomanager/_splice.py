@@ -167,7 +167,7 @@ def returned_item(data: Data, protocol: int = PROTOCOL) -> list[Buffer]:
 
 def read_by_sender_of(message: Buffer) -> int:
     """The newest pickle protocol that the sender of a request reads."""
-    if message[:1] != pickle.PROTO or message[1] < 3:
+    if message[:1] != pickle.PROTO or len(message) == 1 or message[1] < 3:
         return 2
     # Pythons that choose 3 by themselves, up to 3.7, read 4 and not 5.
     return STOCK_PROTOCOL if message[1] == 3 else PROTOCOL

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiomanager._splice import put_in, returned_item
+from aiomanager._splice import put_in, read_by_sender_of, returned_item
 from aiomanager._wire import BULK_SIZE, bulky, dump
 from tests import pythons
 
@@ -243,3 +243,9 @@ def test_an_item_of_a_class_is_made_at_its_receiver():
     assert pickle.loads(b"".join(returned_item(data))) == ("#RETURN", OrderedDict(a=1))
     with pytest.raises(AttributeError):
         pickle.loads(b"".join(returned_item(data.replace(b"OrderedDict", b"DisorderDic"))))
+
+
+@pytest.mark.parametrize("message", [b"", b"\x80", b"\x80\x02", b"no pickle"])
+def test_what_says_nothing_of_its_sender(message):
+    """It is taken for an old one's, whatever it is."""
+    assert read_by_sender_of(message) == 2
