@@ -245,7 +245,6 @@ class OwnFace:
             "take": self._take,
             "move": self._move,
             "restore": self._restore,
-            "undo": self._undo,
             "read": self._read,
             "task_done": self._task_done,
             "cancel": self._cancel,
@@ -307,17 +306,17 @@ class OwnFace:
     def _read(self, call: _Call, channels: Sequence[str], last: int | None = None) -> None:
         self._hosted.read(channels, holder=call.holder, last=last)
 
-    def _restore(self, call: _Call, delivery_id: int, attempt: int, rejected: bool = False) -> bool:
+    def _restore(
+        self,
+        call: _Call,
+        delivery_id: int,
+        attempt: int,
+        rejected: bool = False,
+        again: bool = False,
+    ) -> bool:
         (data,) = call.request.frames
         return self._hosted.restore(
-            delivery_id, _own(data), attempt, holder=call.holder, rejected=rejected
-        )
-
-    def _undo(self, call: _Call, delivery_id: int, attempt: int, rejected: bool) -> bool:
-        """`restore` of a client that says farewell, and does not know what it has said before."""
-        (data,) = call.request.frames
-        return self._hosted.restore(
-            delivery_id, _own(data), attempt, holder=call.holder, rejected=rejected, again=True
+            delivery_id, _own(data), attempt, holder=call.holder, rejected=rejected, again=again
         )
 
     def _task_done(self, call: _Call, count: int, run: int, read: Sequence[str] = ()) -> int:

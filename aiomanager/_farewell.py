@@ -7,7 +7,7 @@ Without them the host keeps for the client what it took, for as long as it may c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
@@ -111,8 +111,9 @@ class Farewell(Leaving):
                 yield from _asked(held.ident, "read", [channel], last)
             while held.taken:
                 delivery_id, (taken, rejected) = next(iter(held.taken.items()))
-                arguments = (delivery_id, taken.attempt, rejected)
-                yield from _asked(held.ident, "undo", *arguments, frames=[taken.data])
+                again = True  # it may have arrived before
+                arguments = (delivery_id, taken.attempt, rejected, again)
+                yield from _asked(held.ident, "restore", *arguments, frames=[taken.data])
                 held.taken.pop(delivery_id, None)
         # What it was given and has not read of is undone by this.
         yield from _asked("", "goodbye")
@@ -123,7 +124,9 @@ class Farewell(Leaving):
         self._queues.clear()
 
 
-def _asked(ident: str, method: str, *args: Any, frames: list[Buffer] = []) -> Conversation[None]:  # noqa: B006 - not changed
+def _asked(
+    ident: str, method: str, *args: Any, frames: Sequence[Buffer] = ()
+) -> Conversation[None]:
     kind, value, _ = load((yield pack_request(1, ident, method, args, frames)))
     if kind != "#RETURN":
         raise value if isinstance(value, Exception) else RuntimeError(str(value))

@@ -117,11 +117,6 @@ class Inbox:
             self._engine.left(received)
         return self._returns.submit_soon((received, how, delay))
 
-    def handed_out(self, received: Sequence[Received]) -> None:
-        """What was taken is in its taker's hands. Raises `ConnectionLostError` where it is too
-        late."""
-        self._engine.handed_out(received)
-
     def leave_behind(self, received: Received, how: Return) -> None:
         """`hand_back` for finalizers, which run on any thread and in the middle of anything: the
         event loop does it, soon, before it asks for more. Without one the lease ends with its

@@ -186,7 +186,8 @@ class AsyncQueue(Generic[T]):
         return await self._take(count, _timeout(True, timeout))
 
     async def _take(self, count: int, timeout: float | None) -> list[T]:
-        inbox = self._locals.here().inbox
+        local = self._locals.here()
+        inbox = local.inbox
         taken = await inbox.receive(count, timeout, take=True)
         if not taken:
             raise QueueEmpty("the queue is empty")
@@ -211,7 +212,7 @@ class AsyncQueue(Generic[T]):
             for received in taken:
                 inbox.hand_back(received, "restore")
             raise
-        inbox.handed_out(taken[: len(items)])
+        local.engine.handed_out(taken[: len(items)])
         return items
 
     # -- working ------------------------------------------------------------------------------

@@ -263,19 +263,15 @@ class StockEngine(QueueEngine):
         answers: list[bool] = []
         done = 0
         for delivery_id, action, delay in settlements:
-            received = self._held.out.get(delivery_id)
+            with self._held.moving:
+                received = self._held.out.pop(delivery_id, None)
+                if received is not None and action != "ack":
+                    received.attempt -= action == "return"
+                    self._keeping.keep(received, delay, rejected=action == "reject")
             # What a host had given out that is not there any more is not to be counted at another.
             settled = received is not None and (action != "ack" or not self._is_gone(received))
             answers.append(settled)
-            if received is None:
-                continue
-            with self._held.moving:
-                if self._held.out.pop(delivery_id, None) is None:
-                    answers[-1] = False  # it was collected at this moment
-                elif settled and action != "ack":
-                    received.attempt -= action == "return"
-                    self._keeping.keep(received, delay, rejected=action == "reject")
-            if action == "ack" and answers[-1]:
+            if received is not None and settled and action == "ack":
                 done += 1
                 self._keeping.undecoded.forget(received)
         if done:
