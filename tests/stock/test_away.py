@@ -132,11 +132,12 @@ async def test_every_call_to_a_host_that_has_stopped_ends_in_time(connect, host:
         queue = manager.queue("jobs")
         await queue.put_many([1] * 3)
         assert await queue.get_many(3)
+        names = list(CALLS)
         if not hasattr(host.standard().jobs(), "shutdown"):
-            del CALLS["shutdown"]
+            names.remove("shutdown")
         async with anyio.create_task_group() as group:
             host.freeze()
-            for name in [*CALLS, *["qsize"] * 8]:
+            for name in [*names, *["qsize"] * 8]:
                 group.start_soon(call, name, queue)
         host.thaw()
     assert not late
