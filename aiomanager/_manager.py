@@ -80,7 +80,9 @@ class AsyncManager:
         self._process_id = os.getpid()
         self._loop: Callable[[], Any] = lambda: None  # in which it was entered
         self._unwanted = False  # whoever wanted to connect has left
+        self._given_up: anyio.Event  # what that had begun has ended, too
         self._closing = contextlib.ExitStack()
+        self._left = contextlib.ExitStack()  # what is to be done where its event loop has ended
 
     @property
     def address(self) -> str:
@@ -103,14 +105,19 @@ class AsyncManager:
         if self._open:
             self._check_open()
             raise ConfigurationError(f"{self!r} is in use already; make another with connect()")
+        if self._unwanted and self._process_id == os.getpid():
+            # Who wanted to connect before has left, and what that has begun ends by itself.
+            if self._loop() is current_loop():
+                await self._given_up.wait()
+            self._left.close()  # where the event loop of then ended first
         self._process_id, self._loop = os.getpid(), ref(current_loop())
-        self._unwanted = False
+        self._unwanted, self._given_up = False, anyio.Event()
         self._queues = {}
         begun = anyio.Event()
         try:
             await finish(lambda: self._begin(begun))
         except BaseException:
-            self._unwanted = True
+            self._unwanted, self._open = True, False
             if self._process is None:
                 spawn(lambda: self._give_up(begun))
             else:
@@ -226,14 +233,18 @@ class AsyncManager:
             else:
                 self._prepare(self._address)
                 await self._reach()
-            self._open = True
+            self._open = not self._unwanted
             self._found = {}
         finally:
             begun.set()
 
     async def _give_up(self, begun: anyio.Event) -> None:
+        given_up = self._given_up
         await begun.wait()
-        await self._close()
+        try:
+            await self._close()
+        finally:
+            given_up.set()
 
     def _prepare(self, address: Address) -> None:
         options = self._options
@@ -262,6 +273,8 @@ class AsyncManager:
         )
         self._closing.callback(self._pool.close)
         self._closing.callback(self._session.close)
+        self._left.callback(self._pool.cut)
+        self._left.callback(self._session.cut)
 
     def _check_open(self) -> None:
         if self._process_id != os.getpid():
@@ -291,19 +304,19 @@ class AsyncManager:
 
     def __del__(self) -> None:
         # On any thread, and in any process.
-        if not self._open or self._process_id != os.getpid():
+        if not (self._open or self._unwanted) or self._process_id != os.getpid():
             return
-        self._open = False
+        was_open, self._open, self._unwanted = self._open, False, False
         loop = self._loop()
         if self._process is not None:
             self._process.hurry()
         if loop is not None and not has_ended(loop):
             call_in(loop, self._closing.pop_all().close)
-        elif self._address is not None and self._address.kind != "memory":
-            self._session.cut()
-            self._pool.cut()
-        # Last, as where warnings are errors nothing comes after it.
-        warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
+        else:
+            self._left.close()
+        if was_open:
+            # Last, as where warnings are errors nothing comes after it.
+            warnings.warn(f"{self!r} was left open", ResourceWarning, source=self, stacklevel=2)
 
     def _passed_on(self, name: str, sentinel: object, prefetch: int, for_hosts: bool) -> Any:
         """How a queue pickles for another process."""
@@ -413,8 +426,9 @@ class AsyncManager:
                 await self._session.aclose()
         if scope.cancelled_caught:
             logger.warning("closing %r: the host did not answer in %s s", self, CLOSE_TIMEOUT)
-        self._open = False
+        self._open = self._unwanted = False
         self._stock_engines.clear()
+        self._left.pop_all()
         self._closing.close()
         if self._process is not None:
             await self._process.end()

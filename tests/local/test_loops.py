@@ -317,3 +317,49 @@ def test_no_thread_stays(host):
     before = threading.active_count()
     anyio.run(queue.put, "item")
     wait_until_sync(lambda: threading.active_count() <= before, description="they have ended")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lane", ["stream", "thread"])
+def test_a_loop_that_ends_while_it_connects(host, lane, backend):
+    """Whoever was connecting has left; nothing was left open, and nothing stays."""
+
+    async def leave(patience: float) -> None:
+        with anyio.move_on_after(patience):
+            async with aiomanager.connect(host.path, KEY, lane=lane):
+                pass
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for step in range(40):
+            anyio.run(leave, step / 10_000, backend=backend)
+        gc.collect()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("loops", ["one loop", "another loop"])
+def test_connecting_again_after_giving_up(host, loops, backend):
+    """What was given up ends by itself, and touches nothing of what comes after it."""
+
+    async def leave(manager: aiomanager.AsyncManager, patience: float) -> None:
+        with anyio.move_on_after(patience):
+            async with manager:
+                pass
+
+    async def use(manager: aiomanager.AsyncManager) -> None:
+        async with manager:
+            await manager.queue("jobs").put("item")
+            await anyio.sleep(0.001)  # what ends the first attempt has its turn
+            assert await manager.queue("jobs").get(timeout=5) == "item"
+
+    async def both(manager: aiomanager.AsyncManager, patience: float) -> None:
+        await leave(manager, patience)
+        await use(manager)
+
+    for step in range(20):
+        manager = aiomanager.connect(host.path, KEY)
+        if loops == "one loop":
+            anyio.run(both, manager, step / 10_000, backend=backend)
+        else:
+            anyio.run(leave, manager, step / 10_000, backend=backend)
+            anyio.run(use, manager, backend=backend)
