@@ -210,13 +210,20 @@ def _made(sock: socket.socket, code: int) -> socket.socket:
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         widen(sock)
         return sock
-    if sock.getsockname() == sock.getpeername():
+    try:
+        to_itself = sock.getsockname() == sock.getpeername()
+        # Nagle's delay costs 40 ms for a message in two writes.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTCONN, errno.EINVAL):
+            raise
+        # What the systems say of a socket that the other side has reset meanwhile.
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from exc
+    if to_itself:
         # Where nobody listens on a port of those that the system hands out, the socket may be
         # given that one itself. It connects, and no host could listen there.
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-    # Nagle's delay costs 40 ms for a message in two writes.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import psutil
 import pytest
 
 import aiomanager
-from aiomanager import AuthenticationError, ConnectionLostError
+from aiomanager import AuthenticationError, ConnectionLostError, _connecting
 from aiomanager._links import call_function
 from tests.connecting import rogues
 from tests.connecting.rogues import Rogue
@@ -62,6 +64,23 @@ async def test_what_is_no_host(lane: Any, kind: type[Rogue], match: str):
     """The error says what it did; its connections are closed, however often it was tried."""
     with kind() as rogue:
         with within(TIMEOUT, ConnectionLostError, match):
+            await lane(rogue.address, TIMEOUT).open("somebody")
+        rogue.all_gone()
+
+
+async def test_who_resets_at_the_very_moment_of_connecting(
+    lane: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """It is told from a host that is not there, though the system has another word for it."""
+    made = _connecting._made
+
+    def made_late(sock: socket.socket, _: int) -> socket.socket:
+        assert select.select([sock], [], [], 5)[0]
+        return made(sock, 0)
+
+    with rogues.Resets() as rogue:
+        monkeypatch.setattr(_connecting, "_made", made_late)
+        with within(TIMEOUT, ConnectionLostError, "it closed the connection"):
             await lane(rogue.address, TIMEOUT).open("somebody")
         rogue.all_gone()
 
