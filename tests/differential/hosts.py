@@ -3,6 +3,8 @@ it. The same at the standard library's host and at ours."""
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import importlib
 import importlib.util
 import itertools
@@ -200,6 +202,18 @@ def remember_tracebacks() -> None:
         importlib.import_module("tblib.pickling_support").install()
 
 
+# What people register for want of a queue, or take for one.
+QUEUELIKE: dict[str, Any] = {
+    "Simple": queue.SimpleQueue,
+    "Pipe": multiprocessing.SimpleQueue,
+    "Processes": multiprocessing.Queue,
+    "Lifo": queue.LifoQueue,
+    "Priority": queue.PriorityQueue,
+    "Deque": collections.deque,
+    "OfALoop": asyncio.Queue,
+}
+
+
 class StockHost(SyncManager):
     """The standard library's, with `queue.Queue`s."""
 
@@ -221,6 +235,8 @@ def _register(host: type[BaseManager]) -> None:
     host.register("common_lock", common_lock, _managers.AcquirerProxy)
     host.register("common_condition", common_condition, _managers.ConditionProxy)
     host.register("made", made)
+    for name, kind in QUEUELIKE.items():
+        host.register(name, kind)
     host.register("by_name", by_name)
 
 

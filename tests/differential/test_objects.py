@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import queue as stdlib_queue
+from multiprocessing.managers import RemoteError
 from typing import Any
 
 import pytest
@@ -102,6 +103,50 @@ def test_a_queue_with_a_signature_and_a_method_of_its_own(world: World) -> None:
     assert hosts.call(queue, "waiting") == ["once"]
     assert queue.get() == "once"
     assert hosts.call(queue, "waiting") == []
+
+
+@pytest.mark.parametrize("kind", ["Simple", "Pipe", "Processes", "Lifo", "Priority"])
+def test_what_a_queue_of_another_kind_does(world: World, kind: str) -> None:
+    """Its `put` and `get` are called as it has them, and wait as it does; nothing else is asked
+    of it."""
+    queue = world.make(kind)
+    queue.put(1)
+    assert queue.get() == 1
+    getting = world.thread(queue.get)
+    queue.put(2)
+    assert getting.get() == 2
+    for item in (3, 1, 2):
+        queue.put(item)
+    order = {"Lifo": [2, 1, 3], "Priority": [1, 2, 3]}.get(kind, [3, 1, 2])
+    assert [queue.get() for _ in range(3)] == order
+    if kind != "Pipe":  # which knows no timeout
+        with pytest.raises(stdlib_queue.Empty):
+            queue.get(True, 0.01)
+
+
+def test_a_deque(world: World) -> None:
+    """It is no queue, and has its own methods."""
+    deque = world.make("Deque", [1, 2, 3], 4)
+    deque.append(4)
+    deque.appendleft(0)
+    assert deque.popleft() == 0
+    deque.rotate(1)
+    assert [deque.pop() for _ in range(3)] == [2, 1, 3]
+    with pytest.raises(IndexError, match="empty"):
+        deque.pop()
+    deque.extend([5, 6])
+    assert deque.count(5) == 1
+
+
+def test_a_queue_of_an_event_loop(world: World) -> None:
+    """What is a coroutine there cannot come over a connection, and the error says so; what is a
+    plain method works."""
+    queue = world.make("OfALoop")
+    with pytest.raises(RemoteError, match="coroutine"):
+        hosts.call(queue, "put", 1)
+    hosts.call(queue, "put_nowait", 2)
+    assert hosts.call(queue, "qsize") == 1
+    assert hosts.call(queue, "get_nowait") == 2
 
 
 # -- names and references ---------------------------------------------------------------------
