@@ -2,8 +2,9 @@
 
 A scenario is a test that takes a `world`. It runs with the standard library's face, the oracle, and
 with ours in several arrangements of event loops, at a stock host and at ours. One that starts
-processes is marked `processes`, and meets each start method besides. By default each face, host
-and start method is met, not each combination of them; with $AIOMANAGER_TESTS=full each is.
+processes is marked `processes`, and meets each start method besides. By default two arrangements
+of ours are met, at a host of each kind. With $AIOMANAGER_TESTS=differential each face, host and
+start method is, the oracle included, and CPython's own tests run; with "full" each combination.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from tests.differential import hosts
 from tests.differential.world import World
 
 FULL = os.environ.get("AIOMANAGER_TESTS") == "full"
-
-# A campaign of several minutes, by a command of its own; a part of it with "differential".
-if os.environ.get("AIOMANAGER_TESTS") not in ("full", "differential"):
-    collect_ignore_glob = ["test_*.py"]
+# What the whole suite has of it; the rest takes several minutes.
+QUICK = os.environ.get("AIOMANAGER_TESTS") not in ("full", "differential")
+if QUICK:
+    collect_ignore = ["test_cpython.py"]
 
 FACES = ("standard", "asyncio", "trio", "asyncio-a-call", "asyncio-a-thread", "trio-a-call")
 KINDS = ("stock", "joinable", "ours")
@@ -37,7 +38,9 @@ METHODS = tuple(
 
 _CANCEL_ALL_TASKS: Any = getattr(asyncio.runners, "_cancel_all_tasks")  # noqa: B009 - not in stubs
 
-# By default: which face meets which host, and under which start method where there are processes.
+# Which face meets which host, and under which start method where there are processes.
+QUICK_PAIRS = (("asyncio", "stock"), ("trio", "ours"))
+QUICK_TRIPLES = (("asyncio", "stock", "spawn"), ("trio", "ours", "fork"))
 PAIRS = (
     ("standard", "stock"),
     ("standard", "ours"),
@@ -87,10 +90,16 @@ def _choose(definition: Any) -> Iterator[tuple[str, ...]]:
     some: Any
     if definition.get_closest_marker("processes") is None:
         every: Any = itertools.product(faces, KINDS)
-        some = itertools.product(faces, KINDS[::2]) if "faces" in options else PAIRS
+        some = QUICK_PAIRS if QUICK else PAIRS
+        if "faces" in options:
+            some = (
+                zip(faces[1:], KINDS[::2], strict=False)
+                if QUICK
+                else (itertools.product(faces, KINDS[::2]))
+            )
     else:
         every = itertools.product(faces, KINDS, methods)
-        some = [one for one in TRIPLES if one[2] in METHODS]
+        some = [one for one in (QUICK_TRIPLES if QUICK else TRIPLES) if one[2] in METHODS]
         if methods != METHODS:  # then what the others meet is met under this one
             some = dict.fromkeys((face, kind, methods[0]) for face, kind, _ in some)
     for one in every if FULL else some:

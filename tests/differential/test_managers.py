@@ -17,12 +17,12 @@ import pytest
 
 import aiomanager
 from aiomanager import AsyncQueue
-from tests.differential.conftest import FULL
+from tests.differential.conftest import FULL, QUICK
 from tests.differential.world import PATIENCE, World, forked
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(90)]
 
-FORKS = 200 if FULL else 60
+FORKS = 200 if FULL else 15 if QUICK else 60
 # Seconds in which a child has to be told; it is not to wait for a host that never answers.
 AT_ONCE = 5.0
 
@@ -92,11 +92,13 @@ async def test_many_forks_under_load(place: World, lane: Any, anyio_backend_name
         await leased.put("work")
         (delivery,) = await leased.get_deliveries(1)
 
+        forked_all = False
+
         async def put() -> None:
-            while True:
+            while not forked_all:
                 number = len(sent)
                 sent.append(number)
-                with anyio.CancelScope(shield=True), anyio.fail_after(PATIENCE):
+                with anyio.fail_after(PATIENCE):
                     await queue.put(number)
 
         async def get() -> None:
@@ -111,7 +113,7 @@ async def test_many_forks_under_load(place: World, lane: Any, anyio_backend_name
                         (_nothing,) if number % 3 else (_refused, queue.qsize, anyio_backend_name)
                     )
                     await anyio.to_thread.run_sync(forked, *child)
-                load.cancel_scope.cancel()
+                forked_all = True
             assert not got
             await other.put("item")
         assert got == ["item"]
@@ -145,6 +147,7 @@ async def test_a_queue_of_a_manager_works_in_a_child(
     """It arrives as an `AsyncQueue` of the same name, with a connection of its own."""
     async with _connect(place) as manager:
         queue = manager.queue(place.unused())
+        assert await queue.qsize() == 0  # at a stock host it is known by its first use
         context: Any = multiprocessing.get_context(method)
         child = context.Process(target=_put_there, args=(queue, anyio_backend_name))
         child.start()
@@ -165,10 +168,12 @@ def _put_there(queue: AsyncQueue[str], backend: str) -> None:
 
 
 @kinds
+@pytest.mark.may_leave("tasks", reason="what arrives in an item lasts as long as the event loop")
 async def test_a_queue_of_a_manager_as_a_reply_address(place: World) -> None:
     """In an item of another queue, and in a dict."""
     async with _connect(place) as manager:
         queue, replies = manager.queue(place.unused()), manager.queue(place.unused())
+        assert await replies.qsize() == 0  # at a stock host it is known by its first use
         await queue.put(("job", replies))
         _, reply = await queue.get()
         await reply.put("by the item")
