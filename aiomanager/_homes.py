@@ -141,7 +141,7 @@ def _make_pool(
     make_lane: Callable[[], ThreadLane], call_timeout: float, reconnect: float
 ) -> LinkPool:
     pool = LinkPool(make_lane().open, call_timeout=call_timeout, reconnect=reconnect)
-    pool.close_when_garbage()
+    pool.close_after_use()
     cut_at_exit(pool)
     return pool
 
@@ -160,9 +160,9 @@ def home_of(
 ) -> Home:
     """The one home of these settings."""
     key = (address, bytes(authkey), wait_slice, connect_timeout, call_timeout, reconnect)
-    home = _homes.get(key)
+    home = _homes.pop(key, None)
     if home is None:
-        home = _homes[key] = Home(
+        home = Home(
             address,
             bytes(authkey),
             wait_slice=wait_slice,
@@ -170,6 +170,7 @@ def home_of(
             call_timeout=call_timeout,
             reconnect=reconnect,
         )
+    _homes[key] = home  # the last, for `home_at`
     return home
 
 

@@ -13,6 +13,7 @@ import stat
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from ._errors import (
     unanswered,
 )
 from ._replies import load_reply
+from ._tasks import on_loop_end
 from ._wire import Buffer, dump
 
 T = TypeVar("T")
@@ -137,7 +139,7 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
         what = "the host does not answer"
     elif error is None or isinstance(error, _ENDED):
         what = "the host closed the connection"
-    elif isinstance(error, anyio.ClosedResourceError) or _number(error) == errno.EBADF:
+    elif isinstance(error, anyio.ClosedResourceError) or getattr(error, "errno", None) == errno.EBADF:
         what = "it was closed here, after it had broken"
     else:
         what = f"{type(error).__name__}: {said(error)}"
@@ -154,10 +156,6 @@ def said(error: BaseException) -> str:
         return str(error) or type(error).__name__
     except Exception:
         return type(error).__name__
-
-
-def _number(error: BaseException) -> int | None:
-    return error.errno if isinstance(error, OSError) else None
 
 
 def unreachable(
@@ -402,10 +400,12 @@ class LinkPool:
         """Close all links that are not `apart`, and nothing else: callable from any thread."""
         _close_all(self._idle, self._used, os.getpid())
 
-    def close_when_garbage(self) -> None:
-        """Close the links also where nobody calls `close`, or the interpreter ends. For links
-        that any thread may close."""
-        weakref.finalize(self, _close_all, self._idle, self._used, os.getpid())
+    def close_after_use(self) -> None:
+        """Close the links also where nobody calls `close`, and this event loop or the interpreter
+        ends, or the pool is garbage. For links that any thread may close."""
+        links = self._idle, self._used, os.getpid()
+        weakref.finalize(self, on_loop_end(partial(_close_all, *links))).atexit = False
+        weakref.finalize(self, _close_all, *links)
 
 
 def _close_all(idle: list[Link], used: set[Link], pid: int, *, apart: bool = False) -> None:

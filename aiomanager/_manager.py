@@ -244,6 +244,9 @@ class AsyncManager:
         try:
             await self._close()
         finally:
+            # What refers to this, as an error does that is kept, keeps no key that is a wrong one.
+            with contextlib.suppress(AttributeError):
+                del self._home
             given_up.set()
 
     def _prepare(self, address: Address) -> None:

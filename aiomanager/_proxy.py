@@ -173,7 +173,7 @@ class _WrappedHosted(HostedEngine):
 class _WrappedStock(StockEngine):
     def __init__(self, reference: Reference) -> None:
         pool = LinkPool(reference.home.lane().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT)
-        pool.close_when_garbage()
+        pool.close_after_use()
         cut_at_exit(pool)
 
         async def resolve(gone: Target | None) -> Target:

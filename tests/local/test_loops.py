@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
 import multiprocessing.process
 import pickle
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 import aiomanager
 from aiomanager import ConfigurationError, ConnectionLostError
+from tests import leaks
 from tests.faults import RestartableHost
 from tests.hosts import KEY, stock_queue
 from tests.waiting import wait_until_sync
@@ -317,6 +319,31 @@ def test_no_thread_stays(host):
     before = threading.active_count()
     anyio.run(queue.put, "item")
     wait_until_sync(lambda: threading.active_count() <= before, description="they have ended")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["Queue", "dict", "Event"])
+def test_no_connection_stays(kind, backend):
+    """Those of a loop end with it, though what used them is kept."""
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        proxy = getattr(manager, kind)()
+        str(proxy)  # the standard library's own connection stays
+        wrapped = aiomanager.wrap(proxy)
+        before = leaks.descriptors()
+
+        async def use() -> None:
+            if kind == "Queue":
+                await wrapped.put("item")
+                assert await wrapped.get() == "item"
+            elif kind == "dict":
+                await wrapped.update(a=1)
+            else:
+                await wrapped.wait(0.01)
+
+        anyio.run(use, backend=backend)
+        wait_until_sync(
+            lambda: not leaks.descriptors().keys() - before.keys(), description="they are closed"
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

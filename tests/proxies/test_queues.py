@@ -139,7 +139,13 @@ async def test_a_proxy_in_an_item_after_an_attempt_with_a_wrong_key(manager):
         queue = connected.queue("Queue")
         await queue.put(manager.Counter(1))
         assert await (await queue.get()).add() == 2
+        with pytest.raises(aiomanager.AuthenticationError) as refused_again:
+            async with aiomanager.connect(manager.address, b"wrong"):
+                pass
+        await queue.put(manager.Counter(1))
+        assert await (await queue.get()).add() == 2
     assert "another authkey" in str(refused.value)
+    assert "another authkey" in str(refused_again.value)
 
 
 @pytest.mark.anyio
