@@ -139,7 +139,9 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
         what = "the host does not answer"
     elif error is None or isinstance(error, _ENDED):
         what = "the host closed the connection"
-    elif isinstance(error, anyio.ClosedResourceError) or getattr(error, "errno", None) == errno.EBADF:
+    elif getattr(error, "errno", errno.EBADF) == errno.EBADF and isinstance(
+        error, (OSError, anyio.ClosedResourceError)
+    ):
         what = "it was closed here, after it had broken"
     else:
         what = f"{type(error).__name__}: {said(error)}"
