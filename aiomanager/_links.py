@@ -327,7 +327,6 @@ class LinkPool:
     async def _open(self, name: str | None, *, patiently: bool = True) -> Link:
         if not patiently:
             return await self._open_link(name)
-
         return await open_patiently(
             lambda: self._open_link(name),
             anyio.current_time() + self.reconnect,
