@@ -6,6 +6,7 @@ import gc
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
@@ -245,6 +246,7 @@ def forked(target: Callable[..., Any], *args: Any) -> None:
     if pid == 0:
         code = 1
         try:
+            signal.set_wakeup_fd(-1)  # that of an event loop which does not run here
             target(*args)
             code = 0
         except BaseException:
