@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import psutil
 import pytest
 
@@ -48,6 +49,8 @@ async def test_a_host_that_is_killed_and_restarted(socket_path):
             os.kill(first._process.pid, signal.SIGKILL)
             with anyio.fail_after(5):
                 await failed.wait()
+            # A process that is killed closes one connection after the other.
+            await anyio.to_thread.run_sync(first._process.join)
             group.start_soon(gone, shared.copy)
             Path(socket_path).unlink()
             # Without a proxy: the standard library goes on using the connection that has ended.
