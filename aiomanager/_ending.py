@@ -37,18 +37,26 @@ def stopped_by_signals(stop: Callable[[], object]) -> Generator[None]:
                 signal.signal(number, handler)
 
 
+# Of each that serves in this process, the one that was there before it.
+_before: dict[object, object] = {}
+
+
 @contextlib.contextmanager
 def server_of_this_process(server: object) -> Generator[None]:
     """Be the server by which a proxy knows that its object is in this process, while in the block.
     There is one at a time; the one that was there before, on another thread, comes back."""
     process: Any = multiprocessing.current_process()
-    other = getattr(process, "_manager_server", None)
+    _before[server] = getattr(process, "_manager_server", None)
     process._manager_server = server
     try:
         yield
     finally:
+        before = _before.pop(server)
         if process._manager_server is server:
-            process._manager_server = other
+            process._manager_server = before
+        for later, other in list(_before.items()):
+            if other is server:  # which is not to come back where that one ends
+                _before[later] = before
 
 
 class EarlyStop:

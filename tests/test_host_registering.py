@@ -96,12 +96,14 @@ def test_a_host_that_ends_leaves_the_next_in_its_place():
     """Each process has one place for the server in it, by which proxies find their objects; one
     that ends on its thread does not take it from one that serves on another."""
     process: Any = multiprocessing.current_process()
+    before = getattr(process, "_manager_server", None)
     with contextlib.ExitStack() as outer:
         first = outer.enter_context(serving())
         with serving() as second:
             outer.close()
             assert first.stop_event.is_set()
             assert process._manager_server is second
+    assert getattr(process, "_manager_server", None) is before
     with serving() as first:
         with serving():
             pass
