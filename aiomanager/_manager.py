@@ -233,6 +233,16 @@ class AsyncManager:
             else:
                 self._prepare(self._address)
                 await self._reach()
+                # Not before: a proxy in an item is tried with the key of the last home.
+                options = self._options
+                self._home = home_of(
+                    self._address,
+                    self.authkey,
+                    wait_slice=options.wait_slice,
+                    connect_timeout=options.connect_timeout,
+                    call_timeout=options.call_timeout,
+                    reconnect=options.reconnect,
+                )
             self._open = not self._unwanted
             self._found = {}
         finally:
@@ -244,32 +254,20 @@ class AsyncManager:
         try:
             await self._close()
         finally:
-            # What refers to this, as an error does that is kept, keeps no key that is a wrong one.
-            with contextlib.suppress(AttributeError):
-                del self._home
             given_up.set()
 
     def _prepare(self, address: Address) -> None:
         options = self._options
-        # Here already, as proxies in items need the key.
-        self._home = home_of(
-            address,
-            self.authkey,
-            wait_slice=options.wait_slice,
-            connect_timeout=options.connect_timeout,
-            call_timeout=options.call_timeout,
-            reconnect=options.reconnect,
-        )
         self._threads = options.lane == "thread" or address.kind == "pipe"
-        lane = (ThreadLane if self._threads else StreamLane)(
-            address, self.authkey, options.connect_timeout
-        )
+        to_host = address, self.authkey, options.connect_timeout
+        blocking = ThreadLane(*to_host)
+        lane = blocking if self._threads else StreamLane(*to_host)
         self._pool = LinkPool(
             lane.open, call_timeout=options.call_timeout, reconnect=options.reconnect
         )
         self._session = Session(
             lane.open,
-            self._home.lane().converse_now,
+            blocking.converse_now,
             call_timeout=options.call_timeout,
             reconnect=options.reconnect,
             on_reconnect=options.on_reconnect,
