@@ -135,13 +135,12 @@ def lost(address: Address, error: BaseException | None = None) -> ConnectionLost
     """The one error for a connection that broke, whatever it was that the system called it."""
     if isinstance(error, ConnectionLostError):
         return error
+    closed_here = isinstance(error, OSError) and error.errno == errno.EBADF
     if isinstance(error, TimeoutError):
         what = "the host does not answer"
     elif error is None or isinstance(error, _ENDED):
         what = "the host closed the connection"
-    elif getattr(error, "errno", errno.EBADF) == errno.EBADF and isinstance(
-        error, (OSError, anyio.ClosedResourceError)
-    ):
+    elif closed_here or isinstance(error, anyio.ClosedResourceError):
         what = "it was closed here, after it had broken"
     else:
         what = f"{type(error).__name__}: {said(error)}"
