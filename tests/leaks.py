@@ -23,7 +23,7 @@ import psutil
 
 # Seconds. Threads end after what they served, processes after their parent, and the last
 # descriptor of a connection when the event loop gets round to it.
-GRACE = 10.0
+GRACE = 5.0
 POLL_INTERVAL = 0.01
 
 # In the environment of this process and so of its descendants: an orphan is no child any more.

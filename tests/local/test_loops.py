@@ -376,7 +376,7 @@ def test_connecting_again_after_giving_up(host, loops, backend):
     async def use(manager: aiomanager.AsyncManager) -> None:
         async with manager:
             await manager.queue("jobs").put("item")
-            await anyio.sleep(0.001)  # what ends the first attempt has its turn
+            await anyio.wait_all_tasks_blocked()  # what ends the first attempt has had its turn
             assert await manager.queue("jobs").get(timeout=5) == "item"
 
     async def both(manager: aiomanager.AsyncManager, patience: float) -> None:

@@ -172,7 +172,7 @@ def _is_over(process: psutil.Process) -> bool:
 F6 = Fault(
     code="F6",
     title="host killed at any instant and started again",
-    short=8,
+    short=20,
     long=300,
     at_once=20,
     control=1,
