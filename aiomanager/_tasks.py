@@ -209,23 +209,28 @@ def on_loop_end(callback: Callable[[], object]) -> Callable[[], object]:
     `shutdown_asyncgens` before ends without a call.
     """
     callbacks = [callback]
-    ending = _until_the_end(callbacks)
+    endings: list[AsyncGenerator[None, None]] = []
+    endings.append(_until_the_end(callbacks, endings))
     with contextlib.suppress(StopIteration):
-        ending.__anext__().send(None)
+        endings[0].__anext__().send(None)
 
     def call_off() -> None:
         if callbacks:  # or else it is ending already
             callbacks.clear()
             with contextlib.suppress(StopIteration):
-                ending.aclose().send(None)
+                endings[0].aclose().send(None)
 
     return call_off
 
 
-async def _until_the_end(callbacks: list[Callable[[], object]]) -> AsyncGenerator[None, None]:
+async def _until_the_end(
+    callbacks: list[Callable[[], object]], endings: list[AsyncGenerator[None, None]]
+) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
+        # It refers to its event loop, which whoever may call it off is not to keep.
+        endings.clear()
         while callbacks:
             callbacks.pop()()
 
