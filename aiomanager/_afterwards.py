@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from multiprocessing import util
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from ._tasks import spawn
@@ -113,9 +113,11 @@ def _end_threads_of_ended_loops() -> None:
     """Anyio's threads end with the first task of their event loop. Where that has not ended, or
     had before they were started, and nobody runs the loop any more, they would wait for work for
     ever, and the interpreter for them."""
-    for thread in threading.enumerate():
-        if thread.name == _ANYIO_THREAD and not thread.loop.is_running():  # type: ignore[attr-defined]
-            thread.stop()  # type: ignore[attr-defined]
+    threads: list[Any] = threading.enumerate()
+    for thread in threads:
+        # To stop one twice raises, where it is still at work.
+        if thread.name == _ANYIO_THREAD and not (thread.stopping or thread.loop.is_running()):
+            thread.stop()
 
 
 def _finish_at_exit() -> None:

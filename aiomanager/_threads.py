@@ -20,25 +20,21 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from time import monotonic
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from ._addresses import Address
 from ._approaches import Approach, Place
+from ._blocking import Blocking, BlockingPipe, BlockingSocket, time_left
 from ._connecting import apart, connect_now, find_now
 from ._errors import ConnectionLostError
-from ._forks import belongs_to_this_process
 from ._links import Conversation, Link, introduce, lost, run_now
 from ._tasks import spawn
 from ._wire import (
-    HANDSHAKE_LIMIT,
-    MESSAGE_LIMIT,
     Buffer,
-    MessageReader,
     client_handshake,
-    pack,
 )
 
 T = TypeVar("T")
@@ -46,121 +42,6 @@ T = TypeVar("T")
 # Seconds that the end of an event loop may hold up that of the interpreter, where the host has to
 # be told something.
 SETTLE_TIMEOUT = 1.0
-
-
-class Blocking(Protocol):
-    """A blocking connection, as a worker thread uses it."""
-
-    def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
-        """Send a message within so many seconds, or raise `TimeoutError`."""
-
-    def receive(self, timeout: float | None) -> Buffer:
-        """The next message, which has to begin and to end within so many seconds: a host that
-        lets it drip must not stretch them. Raises `TimeoutError`."""
-        ...
-
-    def received(self) -> Buffer | None:
-        """A message that came together with the one before, if there is one."""
-
-    def is_alive(self) -> bool:
-        """`Link.is_alive`."""
-        ...
-
-    def trust(self) -> None:
-        """Take long messages from now on: the host has shown that it has the key."""
-
-    def close(self) -> None: ...
-
-
-class BlockingSocket:
-    """A socket to a host."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        belongs_to_this_process(sock)
-        self._socket = sock
-        self._reader = MessageReader(HANDSHAKE_LIMIT)
-
-    def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
-        packed = pack(parts)
-        deadline = None if timeout is None else monotonic() + timeout
-        self._socket.settimeout(timeout)
-        self._socket.sendall(packed[0])
-        for part in packed[1:]:
-            self._socket.settimeout(_until(deadline))
-            self._socket.sendall(part)
-
-    def receive(self, timeout: float | None) -> Buffer:
-        deadline = None if timeout is None else monotonic() + timeout
-        self._socket.settimeout(timeout)
-        while (message := self._reader.next()) is None:
-            if self._reader.midway:
-                self._socket.settimeout(_until(deadline))
-            if not self._reader.read(self._socket):
-                raise EOFError
-        return message
-
-    def received(self) -> Buffer | None:
-        return self._reader.next()
-
-    def is_alive(self) -> bool:
-        self._socket.settimeout(0)
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return not self._reader.midway
-        except OSError:
-            pass
-        return False
-
-    def trust(self) -> None:
-        self._reader.limit = MESSAGE_LIMIT
-
-    def close(self) -> None:
-        # Closing alone would leave a thread that is in recv there.
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-
-def _until(deadline: float | None) -> float | None:
-    """Seconds that are left; raises `TimeoutError` where there are none."""
-    if deadline is None:
-        return None
-    left = deadline - monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-class BlockingPipe:
-    """Whatever `multiprocessing.connection.Client` connects to: Windows' named pipes."""
-
-    def __init__(self, conn: connection.Connection) -> None:
-        self._connection = conn
-        self._limit = HANDSHAKE_LIMIT
-
-    def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
-        self._connection.send_bytes(b"".join(parts))
-
-    def receive(self, timeout: float | None) -> Buffer:
-        if timeout is not None and not self._connection.poll(timeout):
-            raise TimeoutError
-        return self._connection.recv_bytes(self._limit)
-
-    def received(self) -> Buffer | None:
-        return None
-
-    def is_alive(self) -> bool:
-        try:
-            return not self._connection.poll(0)
-        except (OSError, EOFError):
-            return False
-
-    def trust(self) -> None:
-        self._limit = MESSAGE_LIMIT
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 class ThreadLink(Link):
@@ -427,7 +308,7 @@ def _converse_now(
         deadline = None if timeout is None else monotonic() + timeout
         try:
             blocking.send(parts, timeout)
-            return blocking.receive(_until(deadline))
+            return blocking.receive(time_left(deadline))
         except ConnectionLostError:
             on_broken()
             raise

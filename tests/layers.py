@@ -59,6 +59,7 @@ LANES = (
     "_approaches",
     "_connecting",
     "_waits",
+    "_blocking",
     "_threads",
     "_streams",
     "_unanswered",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from typing import Any
 
@@ -9,10 +11,9 @@ import anyio
 import pytest
 
 from aiomanager._addresses import parse
+from aiomanager._blocking import BlockingSocket
 from aiomanager._threads import ThreadLane
 from tests.waiting import wait_until
-
-pytestmark = pytest.mark.anyio
 
 
 class Late(ThreadLane):
@@ -33,6 +34,7 @@ class Late(ThreadLane):
         self.closed.set()
 
 
+@pytest.mark.anyio
 async def test_a_connection_that_nobody_waits_for_any_more():
     """The thread that brings it closes it."""
     lane = Late()
@@ -43,3 +45,28 @@ async def test_a_connection_that_nobody_waits_for_any_more():
     assert not lane.closed.is_set()
     lane.let_through.set()
     await wait_until(lane.closed.is_set, description="the connection is closed")
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_a_connection_that_is_closed_while_a_thread_begins_to_wait_for_it(timeout):
+    """The thread ends, also where the next socket would have been given the number of this one."""
+    for _ in range(500):
+        here, there = socket.socketpair()
+        blocking = BlockingSocket(here)
+        begins = threading.Event()
+
+        def receive(blocking: BlockingSocket = blocking, begins: threading.Event = begins) -> None:
+            begins.set()
+            with contextlib.suppress(OSError, EOFError):
+                blocking.receive(timeout)
+
+        thread = threading.Thread(target=receive, daemon=True)
+        thread.start()
+        begins.wait()
+        blocking.close()
+        others = socket.socketpair()
+        thread.join(5)
+        stays = thread.is_alive()
+        for sock in (there, *others):
+            sock.close()
+        assert not stays
