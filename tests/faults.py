@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.waiting import wait_until_sync
 
@@ -25,6 +26,12 @@ settings = json.loads(sys.argv[1])
 manager = aiomanager.QueueManager(sys.argv[2], **settings)
 manager.serve_forever()
 """
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """SIGSTOP to a child, and wait until the last of its threads has stopped."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
 
 
 class RestartableHost:
@@ -61,7 +68,7 @@ class RestartableHost:
     def freeze(self) -> None:
         """Stop it (SIGSTOP): its connections stay, and it says nothing."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        stop(self.process)
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""

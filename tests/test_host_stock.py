@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from aiomanager._server import QueueServer
+from tests.faults import stop
 from tests.hosts import script, serving, stock_client, stock_queue, waiting_getters
 from tests.waiting import wait_until_sync
 
@@ -264,7 +265,7 @@ def test_a_client_that_is_killed_while_it_reads_a_large_item(host: QueueServer):
     large = b"l" * 30_000_000
     with script(_GETTER, json.dumps(host.address)) as getter:
         waiting_getters(host, 1)
-        getter.send_signal(signal.SIGSTOP)
+        stop(getter)
         jobs.put(large)
         jobs.put("second")
         wait_until_sync(
