@@ -49,6 +49,9 @@ class Asker(Hashable, Protocol):
         """Whether nobody is there."""
         ...
 
+    def starve(self) -> None:
+        """There is no memory for what is to be sent: cut the connection."""
+
 
 class Holder(Hashable, Protocol):
     """A client of ours, who has what it has taken from queues."""
@@ -127,6 +130,8 @@ class StockFace:
         def reply(answer: Any) -> bool:
             if isinstance(answer, QueueShutDown):
                 return asker.send(_shutdown_for(queue.Full, str(answer)))
+            if isinstance(answer, MemoryError):
+                return asker.send(dump(("#ERROR", answer)))
             return asker.send(_NONE if answer else _FULL)
 
         # The standard library looks at the timeout of a put only where the queue has a bound.
@@ -144,9 +149,12 @@ class StockFace:
             if asker.is_gone():
                 return False
             item, _, data = answer[0]
-            return asker.send(
-                returned_item(data, asker.protocol), lambda: self._hosted.undeliver(item)
-            )
+            try:
+                parts = returned_item(data, asker.protocol)
+            except MemoryError:
+                asker.starve()
+                return False
+            return asker.send(parts, lambda: self._hosted.undeliver(item))
 
         self._hosted.receive(1, _seconds(block, timeout), reply, owner=asker, lease=False)
 
@@ -214,6 +222,8 @@ class _Call:
     def reply(self, answer: Any) -> bool:
         if isinstance(answer, QueueShutDown):
             return self.send(("#SHUTDOWN", str(answer)))
+        if isinstance(answer, MemoryError):
+            return self.send(("#ERROR", answer))
         return self.send(("#RETURN", answer))
 
     def deliver(self, answer: Any) -> bool:

@@ -31,6 +31,9 @@ from ._errors import QueueShutDown
 from ._parked import Line, Parked, Reply, WaitingRoom
 from ._places import Places, logger
 
+# Bytes that an item takes beside its own.
+ITEM_SIZE = 256
+
 
 class HostedQueue(Places):
     """One queue of a host.
@@ -49,6 +52,8 @@ class HostedQueue(Places):
             it settles some.
         max_unsettled_bytes: bytes of them, but for the item that takes it over.
         max_waiting: calls of one owner that may wait here at once.
+        afford: asked before items are put whether there is memory to keep so many bytes; raises
+            `MemoryError` where not.
         warn: logs a warning whose cause is an owner's.
     """
 
@@ -58,11 +63,13 @@ class HostedQueue(Places):
         maxsize: int = 0,
         *,
         max_waiting: int = sys.maxsize,
+        afford: Callable[[int], None] | None = None,
         warn: Callable[..., None] = logger.warning,
         **options: Any,
     ) -> None:
         super().__init__(timers, maxsize, **options)
         self._warn = warn
+        self._afford = afford
         self._room = WaitingRoom(max_waiting)
         self._getters, self._putters = self._room.getters, self._room.putters
         self._joiners = self._room.joiners
@@ -89,11 +96,19 @@ class HostedQueue(Places):
         """Append frames in order, waiting for room up to `timeout` seconds (None: for ever).
 
         Replies the number of frames that were appended: all, or the first few where the time was
-        up, the call was cancelled or the queue was shut down meanwhile.
+        up, the call was cancelled or the queue was shut down meanwhile. Replies `MemoryError`, and
+        appends none, where there is no memory for them.
         """
         if self.is_shutdown:
             reply(QueueShutDown("the queue was shut down; nothing more can be put"))
-        elif 0 < self.maxsize < len(self._backlog) + len(frames):
+            return
+        if self._afford is not None:
+            try:
+                self._afford(sum(map(len, frames)) + len(frames) * ITEM_SIZE)
+            except MemoryError as exc:
+                reply(exc)
+                return
+        if 0 < self.maxsize < len(self._backlog) + len(frames):
             parked = Parked(owner, ticket, reply, frames=deque(frames))
             self._wait(self._putters, parked, timeout)
         else:

@@ -70,7 +70,12 @@ class OwnClients:
         client = known[1]
 
         def send(answer: Answer) -> bool:
-            return peer.send(dump((*answer, request.request_id)))
+            try:
+                parts = dump((*answer, request.request_id))
+            except MemoryError:
+                peer.starve()
+                return False
+            return peer.send(parts)
 
         def run(send: Send) -> None:
             try:

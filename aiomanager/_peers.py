@@ -31,6 +31,8 @@ OUTBOX_LIMIT = 4 * 1024**2
 # Seconds from which on a peer that is alive counts as having read a large message that is out of
 # this process: something as large must not be kept for as long as the peer is busy with it.
 READ_WITHIN = 5.0
+# Seconds until a peer that could not be read, for want of memory, is tried again.
+REST = 0.1
 
 
 def _unacknowledged() -> Callable[[socket.socket], int] | None:
@@ -60,6 +62,7 @@ class Peer:
         handshake_timeout: seconds for the whole handshake, after which the peer is cut off.
         on_authenticated: called once.
         on_message: called with each message from then on.
+        on_shed: called with the first bytes of one for which there was no memory.
         on_lost: called once, when the connection is gone for whatever reason.
         on_starved: called where there was no memory for what a peer sends.
     """
@@ -74,6 +77,7 @@ class Peer:
         handshake_timeout: float,
         on_authenticated: Callable[[Peer], None],
         on_message: Callable[[Peer, Buffer], None],
+        on_shed: Callable[[Peer, bytes], None],
         on_lost: Callable[[Peer], None],
         on_starved: Callable[[], None],
     ) -> None:
@@ -87,7 +91,7 @@ class Peer:
         self._on_message = on_message
         self._on_lost = on_lost
         self._on_starved = on_starved
-        self._reader = MessageReader(HANDSHAKE_LIMIT)
+        self._reader = MessageReader(HANDSHAKE_LIMIT, partial(on_shed, self))
         self._outbox: deque[memoryview] = deque()
         self._unsent = 0
         self._undelivered: Callable[[], None] | None = None
@@ -96,6 +100,7 @@ class Peer:
         self._receive: Callable[[Buffer], None] = self._shake
         self._deadline = reactor.call_at(reactor.time() + handshake_timeout, self._too_slow)
         self._watched = 0
+        self._resting = False
         self._watch()
         self._send_step(next(self._handshake))
 
@@ -128,7 +133,12 @@ class Peer:
             return False
         self._undelivered = undelivered
         self._sends += 1
-        packed = pack(parts)
+        try:
+            packed = pack(parts)
+        except MemoryError:
+            self._undelivered = None
+            self.starve()
+            return False
         if len(packed) == 1 and not self._outbox:
             # Nearly every message is small and goes at once.
             part = packed[0]
@@ -171,6 +181,11 @@ class Peer:
         except OSError:
             return True
 
+    def starve(self) -> None:
+        """There is no memory for what is to be sent: cut the connection."""
+        self.close()
+        self._on_starved()
+
     def close(self, *, unread: bool = False) -> None:
         """Cut the connection; `on_lost` follows in a turn of its own, since a queue that is
         handing something to this peer must finish first.
@@ -211,7 +226,9 @@ class Peer:
         self._on_lost(self)
 
     def _watch(self) -> None:
-        events = 0 if self._unsent > OUTBOX_LIMIT else selectors.EVENT_READ
+        events = selectors.EVENT_READ
+        if self._resting or self._unsent > OUTBOX_LIMIT:
+            events = 0
         if self._outbox:
             events |= selectors.EVENT_WRITE
         if events != self._watched and not self.closed:
@@ -244,11 +261,22 @@ class Peer:
         except OSError:
             count = 0
         except MemoryError:
+            self._rest()
             self._on_starved()
             return 0
         if not count:
             self.close(unread=self._undelivered is not None and self._is_unread())
         return count
+
+    def _rest(self) -> None:
+        """What cannot be read is there the next time too, and the time after."""
+        self._resting = True
+        self._watch()
+        self._reactor.call_at(self._reactor.time() + REST, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        self._watch()
 
     def _is_unread(self) -> bool:
         """Whether a peer that has closed its end is known not to have all that it was sent."""
@@ -262,7 +290,7 @@ class Peer:
 
     def _take_in(self) -> None:
         try:
-            while not self.closed and (message := self._reader.next()) is not None:
+            while (message := self._reader.next()) is not None and not self.closed:
                 self._undelivered = None  # who asks again has read the answer before
                 self._receive(message)
         except (AuthenticationError, MessageTooLarge) as exc:

@@ -117,6 +117,7 @@ class AsyncQueue(Generic[T]):
             QueueShutDown: the queue was shut down.
             EncodeError: the item cannot be pickled, or is larger than the host takes; nothing
                 was sent.
+            MemoryError: the host has no memory for it; nothing was put.
             ConnectionLostError: the host went away. On a stock host `outcome_known` is False where
                 the item may have been put; a host of ours enqueues it once, however often it had
                 to be sent.

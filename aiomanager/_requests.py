@@ -130,6 +130,14 @@ def is_request(message: Buffer) -> bool:
     return message[:1] == MARK
 
 
+def request_id_of(head: bytes) -> int:
+    """The id of a request that begins like this; raises ValueError where that is too short."""
+    try:
+        return int(_HEADER.unpack_from(head)[2])
+    except struct.error as exc:
+        raise ValueError(f"this is no request: {exc}") from exc
+
+
 def read_request(message: Buffer) -> Request:
     """Read a request; raises ValueError where it is none, or holds more than a request may.
 

@@ -33,7 +33,8 @@ from ._own import OwnClients
 from ._peers import Peer
 from ._plain import NotPlainError, encode_any, encode_plain, load_plain
 from ._reactor import Reactor, logger
-from ._requests import is_request, read_request
+from ._requests import is_request, read_request, request_id_of
+from ._reserve import Reserve
 from ._settings import HostSettings
 from ._splice import put_in
 from ._wire import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, not_here
@@ -80,6 +81,7 @@ class QueueServer(managers.Server):
         self.authkey = bytes(authkey)
         self.settings: HostSettings = getattr(registry, "settings", None) or HostSettings()
         self.reactor = Reactor(self.settings.busy_poll)
+        self._reserve = Reserve()
         self.queues = {
             name: HostedQueue(
                 self.reactor,
@@ -91,6 +93,7 @@ class QueueServer(managers.Server):
                 max_unsettled=self.settings.max_unsettled,
                 max_unsettled_bytes=self.settings.max_unsettled_bytes,
                 max_waiting=self.settings.max_waiting,
+                afford=self._reserve.afford,
                 warn=self.reactor.warn,
             )
             for name, maxsize in self.settings.queues.items()
@@ -187,7 +190,7 @@ class QueueServer(managers.Server):
                 sock, _ = self._listener.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as exc:
+            except (OSError, MemoryError) as exc:
                 # Out of descriptors: what is there goes on, and newcomers wait in the backlog
                 # until something has closed. Trying again at once would only burn the processor.
                 self.reactor.warn("cannot accept a connection, trying again soon: %s", exc)
@@ -213,6 +216,7 @@ class QueueServer(managers.Server):
             handshake_timeout=self.settings.handshake_timeout,
             on_authenticated=lambda peer: self._newcomers.pop(peer, None),
             on_message=self._message,
+            on_shed=self._shed,
             on_lost=self._lost,
             on_starved=self._starved,
         )
@@ -223,6 +227,7 @@ class QueueServer(managers.Server):
 
     def _starved(self) -> None:
         """Memory is short: cut off who holds the most of it, or everybody would suffer."""
+        self._reserve.spend()
         greediest = max(self._peers, key=lambda peer: peer.held)
         if greediest.held:
             self.reactor.warn("a client was cut off: its message took the last of the memory")
@@ -267,8 +272,21 @@ class QueueServer(managers.Server):
         except NotPlainError:
             if not peer.too_old(message):
                 self._to_worker(peer, message)
+        except MemoryError:
+            raise  # the peer's, who knows what to do
         except Exception:
             peer.send(dump(("#TRACEBACK", format_exc())))
+
+    def _shed(self, peer: Peer, head: bytes) -> None:
+        """There was no memory for a message: say so to whoever can be told."""
+        error = "#ERROR", MemoryError("the host has no memory for a message of this size")
+        self.reactor.warn("there was no memory for a message of %s", peer)
+        if is_request(head):
+            peer.send(dump((*error, request_id_of(head))))
+        elif peer in self._client_of:
+            peer.close()  # the answer to a pickle needs an id that is in it
+        else:
+            peer.send(dump(error))
 
     def _stock_request(self, peer: Peer, request: tuple[Any, ...], message: Buffer) -> None:
         ident, method, args, kwds = request

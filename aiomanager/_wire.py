@@ -22,7 +22,7 @@ import os
 import pickle
 import struct
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -43,6 +43,10 @@ BULK_SIZE = 64 * 1024
 # What one read of small messages may bring. The memory for it is allocated each time, which for
 # more than this costs several times as much as the read itself.
 READ_SIZE = 64 * 1024
+# And where there is no memory for that: what was given back lies in pieces.
+LEAST_READ_SIZE = 4 * 1024
+# So much is kept of a message that is let pass for want of memory: it may say who sent it.
+HEAD_SIZE = 64
 # A message that is larger than what the socket holds is written while the other side reads it, and
 # read while it writes; after so many bytes it is others' turn.
 TURN_SIZE = 2 * 1024**2
@@ -130,10 +134,21 @@ class Source(Protocol):
 class MessageReader:
     """Cuts a stream of bytes into messages, one `next` at a time, so that the limit can change
     between two of them. A large message is read into a buffer of its own and handed out without
-    a copy."""
+    a copy.
 
-    def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
+    Args:
+        limit: bytes of a message.
+        shed: is given the first bytes of a message for which there was no memory, when the rest of
+            it has passed. Without it `next` raises `MemoryError`.
+    """
+
+    def __init__(
+        self, limit: int = MESSAGE_LIMIT, shed: Callable[[bytes], object] | None = None
+    ) -> None:
         self.limit = limit
+        self._shed = shed
+        self._passing = 0  # bytes that are still to come of a message that is let pass
+        self._head = b""
         self._pending: bytes = b""  # read, and not yet cut
         self._position = 0
         self._body: bytearray | memoryview | None = None  # a large message on its way
@@ -142,7 +157,7 @@ class MessageReader:
     @property
     def midway(self) -> bool:
         """Whether a message has begun and not ended."""
-        return self._body is not None or self._position < len(self._pending)
+        return self._body is not None or self._passing > 0 or self._position < len(self._pending)
 
     @property
     def held(self) -> int:
@@ -152,7 +167,10 @@ class MessageReader:
     def read(self, source: Source) -> int:
         """Read once, as much as the source has or there is use for; 0 at its end."""
         if self._body is None or self._filled == len(self._body):
-            data = source.recv(READ_SIZE)
+            try:
+                data = source.recv(READ_SIZE)
+            except MemoryError:
+                data = source.recv(LEAST_READ_SIZE)
             self.feed(data)
             return len(data)
         # No more than that: what a peer writes meanwhile would come with it, without an end.
@@ -171,6 +189,8 @@ class MessageReader:
 
     def next(self) -> Buffer | None:
         """Return the next complete message, or None where more has to be read first."""
+        if self._passing:
+            self._pass()
         if self._body is None:
             if not self._pending:
                 return None
@@ -192,18 +212,35 @@ class MessageReader:
                 else:
                     self._position = end
                 return message
-            self._body, self._position = _space(size), start
-            self._gather(self._body)
+            try:
+                body = _space(size)
+            except MemoryError:
+                if self._shed is None:
+                    raise
+                self._position, self._passing, self._head = start, size, b""
+                return self.next()
+            self._body, self._position = body, start
+            self._gather(body)
         if self._filled < len(self._body):
             return None
         body, self._body, self._filled = self._body, None, 0
         return body
 
+    def _pass(self) -> None:
+        end = min(self._position + self._passing, len(self._pending))
+        wanted = HEAD_SIZE - len(self._head)
+        self._head += self._pending[self._position : min(end, self._position + wanted)]
+        self._passing -= end - self._position
+        self._pending, self._position = self._pending[end:], 0
+        if not self._passing and self._shed is not None:
+            self._shed(self._head)
+
     def _gather(self, body: bytearray | memoryview) -> None:
         count = min(len(self._pending) - self._position, len(body) - self._filled)
         end = self._position + count
-        with memoryview(self._pending) as view:
-            body[self._filled : self._filled + count] = view[self._position : end]
+        with memoryview(self._pending) as view, memoryview(body) as into:
+            # Into a bytearray itself it would go by way of a copy.
+            into[self._filled : self._filled + count] = view[self._position : end]
         self._filled += count
         self._pending, self._position = self._pending[end:], 0
 

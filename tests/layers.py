@@ -41,6 +41,7 @@ HOST = (
     "_clients",
     "_own",
     "_settings",
+    "_reserve",
     "_server",
     "_host",
     "_embedded",

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiomanager import _faces
 from aiomanager._faces import StockFace, _shutdown_for, plain_arguments
 from aiomanager._hosted import HostedQueue
 from aiomanager._plain import (
@@ -70,6 +71,26 @@ class Asking:
 
     def is_gone(self) -> bool:
         return self.gone
+
+    def starve(self) -> None:
+        self.gone = True
+
+
+def test_an_item_that_there_is_no_memory_to_hand_out(monkeypatch):
+    """It is the next one's to get, and who has asked for it is cut off."""
+    hosted = HostedQueue(FakeTimers())
+    Owner(hosted).put(pickle.dumps("a"))
+    poor, other = Asking(gone=False), Asking(gone=False)
+
+    def returned_item(data: object, protocol: int) -> list[bytes]:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_faces, "returned_item", returned_item)
+        StockFace(hosted).call(poor, "get", (), {})
+    assert (poor.gone, poor.sent) == (True, [])
+    StockFace(hosted).call(other, "get", (), {})
+    assert pickle.loads(other.sent[0]) == ("#RETURN", "a")
 
 
 def test_who_has_gone_is_given_nothing():

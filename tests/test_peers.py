@@ -31,6 +31,7 @@ class Connection:
         self.messages: list[bytes] = []
         self.lost: list[Peer] = []
         self.undelivered: list[str] = []
+        self.starved = 0
         self.peer = Peer(
             reactor,
             ours,
@@ -39,8 +40,9 @@ class Connection:
             handshake_timeout=10,
             on_authenticated=lambda peer: None,
             on_message=lambda peer, message: self.messages.append(bytes(message)),
+            on_shed=lambda peer, head: None,
             on_lost=self.lost.append,
-            on_starved=lambda: None,
+            on_starved=self._starve,
         )
         self._shake()
 
@@ -63,6 +65,9 @@ class Connection:
                 else:
                     self.say(step)
                     step = next(handshake)
+
+    def _starve(self) -> None:
+        self.starved += 1
 
     def say(self, message: bytes) -> None:
         """Send a message to the host."""
@@ -210,3 +215,40 @@ def test_large_messages_arrive_whole(connection: Connection):
             received.append(len(message_read))
     assert received == [len(LARGE), 5, 300_000]
     assert connection.peer.idle
+
+
+def test_a_peer_that_cannot_be_read_for_want_of_memory(connection: Connection, monkeypatch):
+    """It is tried again now and then; what it has said is not lost."""
+
+    class Scarce:
+        def recv(self, size: int) -> bytes:
+            raise MemoryError
+
+        def recv_into(self, buffer: memoryview) -> int:
+            raise MemoryError
+
+    def is_read() -> bool:
+        connection.turn()
+        return bool(connection.messages)
+
+    read = MessageReader.read
+    with monkeypatch.context() as patch:
+        patch.setattr(MessageReader, "read", lambda reader, _: read(reader, Scarce()))
+        connection.say(b"word")
+        for _ in range(100):
+            connection.turn()
+        assert connection.starved == 1
+    wait_until_sync(is_read, description="it is read")
+    assert connection.messages == [b"word"]
+
+
+def test_a_message_that_there_is_no_memory_to_send(connection: Connection, monkeypatch):
+    """Nobody has it, and the peer is not left waiting for it."""
+
+    def pack(parts: object) -> list[bytes]:
+        raise MemoryError
+
+    monkeypatch.setattr(_peers, "pack", pack)
+    assert not connection.send(b"word", "it")
+    connection.until_lost()
+    assert (connection.starved, connection.undelivered) == (1, [])

@@ -20,6 +20,7 @@ from aiomanager import _wire
 from aiomanager._wire import (
     BULK_SIZE,
     HANDSHAKE_LIMIT,
+    HEAD_SIZE,
     MAPPED_SIZE,
     RELEASED_APART,
     MessageReader,
@@ -150,6 +151,31 @@ def test_cut_anywhere(messages: list[bytes], data: st.DataObject):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert read(MessageReader(), *pieces) == messages
+
+
+@given(st.lists(st.sampled_from([10, BULK_SIZE, 2 * BULK_SIZE]), max_size=6), st.data())
+def test_a_message_that_is_let_pass(sizes: list[int], data: st.DataObject):
+    """Its first bytes are told once, in its turn, and those beside it come as ever."""
+    messages = [bytes([index]) * size for index, size in enumerate(sizes)]
+    stream = joined(*messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    came: list[bytes] = []
+    reader = MessageReader(shed=came.append)
+
+    def scarce(size: int) -> bytearray:
+        if size > BULK_SIZE:
+            raise MemoryError
+        return bytearray(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_wire, "_space", scarce)
+        for piece in pieces:
+            reader.feed(piece)
+            while (message := reader.next()) is not None:
+                came.append(bytes(message))
+    assert not reader.midway
+    assert came == [m[:HEAD_SIZE] if len(m) > BULK_SIZE else m for m in messages]
 
 
 def test_midway_while_something_is_missing():
