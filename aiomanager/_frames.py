@@ -71,6 +71,7 @@ class Expression:
 _HANDLES = b"Connection"
 # Queues of ours pickle by a function of this module, and for hosts in another way.
 _QUEUES = b"aiomanager._proxy"
+_CLASS = pickle.STACK_GLOBAL
 _SCALARS = frozenset((bytes, str, int, float, bool, type(None)))
 _REDUCERS: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
 _own_reducers = 0  # how many there were when somebody looked for a user's
@@ -84,12 +85,10 @@ def encode(item: object, protocol: int = PROTOCOL) -> bytes:
     try:
         # `ForkingPickler` takes five times as long for a small item, as it is made of Python. So
         # it is asked only where its result can be another.
-        if type(item) in _SCALARS or len(_REDUCERS) == _own_reducers or not _users_reduce():
+        if len(_REDUCERS) == _own_reducers or type(item) in _SCALARS or not _users_reduce():
             data = pickle.dumps(item, protocol)
             # Without that opcode there is no class in it.
-            if data.find(pickle.STACK_GLOBAL) < 0 or (
-                data.find(_HANDLES) < 0 and data.find(_QUEUES) < 0
-            ):
+            if data.find(_CLASS) < 0 or (data.find(_HANDLES) < 0 and data.find(_QUEUES) < 0):
                 return data
     except Exception:  # noqa: S110 - it may know how to
         pass

@@ -9,7 +9,7 @@ from functools import partial
 
 import anyio
 
-from ._batches import Batcher, Submitted
+from ._batches import Batcher
 from ._errors import ConnectionLostError, QueueFull, unanswered
 from ._slots import Failure, Slot, filled
 from ._tasks import spawn
@@ -66,10 +66,14 @@ class Outbox:
         deadline = None if timeout is None else anyio.current_time() + timeout
         putting = self._batcher.submit_soon((frames, deadline, timeout != 0), self._leave)
         if timeout is None:  # a scope costs as much as all the rest
-            await self._put(frames, putting)
+            outcome = await putting.wait()
+            if outcome != len(frames):
+                await self._put_rest(frames, outcome)
             return
         with anyio.move_on_after(timeout + ANSWER_GRACE):
-            await self._put(frames, putting)
+            outcome = await putting.wait()
+            if outcome != len(frames):
+                await self._put_rest(frames, outcome)
             return
         raise unanswered(timeout + ANSWER_GRACE, sent=putting.sent)
 
@@ -89,8 +93,7 @@ class Outbox:
 
     # -- inside -------------------------------------------------------------------------------
 
-    async def _put(self, frames: Sequence[bytes], putting: Submitted[int | _Blocked]) -> None:
-        outcome = await putting.wait()
+    async def _put_rest(self, frames: Sequence[bytes], outcome: int | _Blocked) -> None:
         if isinstance(outcome, int):
             accepted = outcome
         else:

@@ -94,8 +94,10 @@ class Slot(Generic[T]):
         """`set` or `fail`, as the outcome of an entry says."""
         if type(outcome) is Failure:
             self.fail(outcome.error)
-        else:
+        elif self._conversions:
             self.set(outcome)  # type: ignore[arg-type]
+        else:
+            self._fill(outcome, None)
 
     def _fill(self, value: Any, error: Exception | None) -> None:
         if self.filled or self.abandoned:
