@@ -376,7 +376,7 @@ class AsyncManager:
 
     async def _hosted_queues(self) -> Sequence[str] | None:
         try:
-            names, self._message_limit = await self._pool.function_once("queues")
+            answer = await self._pool.function_once("queues")
         except RemoteError as exc:
             if "unsupported pickle protocol" in str(exc):
                 raise ConfigurationError(
@@ -384,6 +384,9 @@ class AsyncManager:
                     "written here; run it on Python 3.6 or later"
                 ) from exc
             return None  # a stock server has no such function
+        if type(answer) is not tuple or list(map(type, answer)) != [list, int]:
+            return None  # or has one of its own
+        names, self._message_limit = answer
         return names  # type: ignore[no-any-return]
 
     def _hosts(self, name: str) -> bool:

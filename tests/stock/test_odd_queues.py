@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import pytest
 
 import aiomanager
+from tests.faults import KEY
+from tests.hosts import script
+from tests.stock.host import blocking
 
 pytestmark = pytest.mark.anyio
 
@@ -41,3 +46,37 @@ async def test_an_error_from_inside_is_not_taken_for_one_of_the_call(connect, ho
         with pytest.raises(TypeError, match="takes 2"):
             await queue.put(1)
         assert await queue.qsize() == 1
+
+
+_ODD_SERVER = """
+import queue, sys
+from multiprocessing import managers
+
+class Server(managers.Server):
+    public = [*managers.Server.public, "queues"]
+
+    def queues(self, connection):
+        return eval(sys.argv[2])
+
+class Manager(managers.BaseManager):
+    _Server = Server
+
+jobs = queue.Queue()
+Manager.register("jobs", callable=lambda: jobs)
+server = Manager(sys.argv[1], b"a key of the tests, long enough").get_server()
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.parametrize("answer", ["None", "5", "('a', 'b')", "{'a': 1, 'b': 2}", "(1, 2, 3)"])
+async def test_a_server_with_a_function_that_a_host_of_ours_has_too(socket_path, answer):
+    """What it answers with it is its own affair: the queue is used as that of any stock host."""
+    with script(_ODD_SERVER, socket_path, answer) as process:
+        assert process.stdout is not None
+        assert await blocking(process.stdout.readline) == "ready\n"
+        async with aiomanager.connect(socket_path, KEY) as manager:
+            queue = manager.queue("jobs")
+            await queue.put("item")
+            assert await queue.get(timeout=5) == "item"
+    Path(socket_path).unlink()  # which it leaves when it is killed
