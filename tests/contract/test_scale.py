@@ -35,6 +35,7 @@ def waiting(host, name, runs_on) -> Iterator[tuple[Program, int]]:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "AIOMANAGER_AUTHKEY": KEY.decode()}
+    env.pop("PYTHONASYNCIODEBUG", None)  # which writes of each turn that takes long, as here
     path = Path(waiting_gets.__file__)
     with Program(path, loop, lane, host.address, name, str(COUNT), cwd=PROJECT, env=env) as program:
         yield program, int(program.wait_for(r"^threads (\d+)$")[1])

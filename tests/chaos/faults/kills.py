@@ -24,6 +24,9 @@ def waiting_consumers(stage: Stage, trials: int) -> None:
     kinds = EVERY_KIND if stage.hosting == "ours" else ("stock",)
     other = stage.consumer("get" if stage.hosting == "ours" else "stock")
     for count in stage.rounds(trials, AT_ONCE):
+        if stage.hosting == "ours":
+            # What a new victim got from before it could be killed with, and nobody would do.
+            stage.until_statistics(lambda counts: not counts["unfinished"], "all is done")
         victims = [stage.consumer(stage.rng.choice(kinds)) for _ in range(count)]
         stage.until_waiting([other, *victims])
         for victim in victims:
