@@ -2,9 +2,9 @@
 
 A scenario is a test that takes a `world`. It runs with the standard library's face, the oracle, and
 with ours in several arrangements of event loops, at a stock host and at ours. One that starts
-processes is marked `processes`, and meets each start method besides. With $AIOMANAGER_TESTS=quick
-it is met once, by one arrangement of ours. With "differential" each face, host and start
-method is, the oracle included, and CPython's own tests run; with "full" each combination.
+processes is marked `processes`, and meets each start method besides. By default it is met once, by
+one arrangement of ours. With $AIOMANAGER_TESTS=differential each face, host and start method is,
+the oracle included, and CPython's own tests run; with "full" each combination.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from tests.differential import hosts
 from tests.differential.world import World
 
 LEVEL = os.environ.get("AIOMANAGER_TESTS")
-FULL, QUICK = LEVEL == "full", LEVEL == "quick"
+FULL = LEVEL == "full"
 # Each scenario once takes a minute, the rest several: by a command of its own.
-if LEVEL not in {"full", "differential", "quick"}:
-    collect_ignore_glob = ["test_*.py"]
-elif QUICK:
+QUICK = LEVEL not in {"full", "differential"}
+if QUICK:
     collect_ignore = ["test_cpython.py"]
 
 FACES = ("standard", "asyncio", "trio", "asyncio-a-call", "asyncio-a-thread", "trio-a-call")
