@@ -376,7 +376,7 @@ class AsyncManager:
 
     async def _hosted_queues(self) -> Sequence[str] | None:
         try:
-            answer = await self._pool.function_once("queues")
+            answer: Any = await self._pool.function_once("queues")
         except RemoteError as exc:
             if "unsupported pickle protocol" in str(exc):
                 raise ConfigurationError(
@@ -386,8 +386,8 @@ class AsyncManager:
             return None  # a stock server has no such function
         if type(answer) is not tuple or list(map(type, answer)) != [list, int]:
             return None  # or has one of its own
-        names, self._message_limit = answer
-        return names  # type: ignore[no-any-return]
+        self._message_limit = int(answer[1])
+        return list(answer[0])
 
     def _hosts(self, name: str) -> bool:
         return self._memory is not None or (self._hosted is not None and name in self._hosted)
