@@ -10,6 +10,7 @@ from multiprocessing import connection
 from time import monotonic
 from typing import Protocol
 
+from ._connecting import is_silent
 from ._forks import belongs_to_this_process
 from ._wire import HANDSHAKE_LIMIT, MESSAGE_LIMIT, Buffer, MessageReader, pack
 
@@ -75,12 +76,9 @@ class BlockingSocket:
         try:
             with self._use:
                 self._socket.settimeout(0)
-                self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return not self._reader.midway
-        except OSError:
-            pass
-        return False
+                return is_silent(self._socket) and not self._reader.midway
+        except OSError:  # it is closed
+            return False
 
     def trust(self) -> None:
         self._reader.limit = MESSAGE_LIMIT

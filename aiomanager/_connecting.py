@@ -227,6 +227,18 @@ def _made(sock: socket.socket, code: int) -> socket.socket:
     return sock
 
 
+def is_silent(sock: socket.socket) -> bool:
+    """Whether a socket that does not block is open, and nothing has come that was not read: a
+    connection between two requests that is still good."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def _none(failures: Sequence[Exception]) -> Exception:
     """The error for a race that nobody has won."""
     if len(failures) == 1:

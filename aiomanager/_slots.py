@@ -94,7 +94,7 @@ class Slot(Generic[T]):
         """`set` or `fail`, as the outcome of an entry says."""
         if type(outcome) is Failure:
             self.fail(outcome.error)
-        elif self._conversions:
+        elif self._conversions:  # asked here too, as nearly always a call can be saved
             self.set(outcome)  # type: ignore[arg-type]
         else:
             self._fill(outcome, None)

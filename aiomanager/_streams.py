@@ -19,7 +19,7 @@ import anyio
 
 from ._addresses import Address
 from ._approaches import Approach, Place
-from ._connecting import connect, find
+from ._connecting import connect, find, is_silent
 from ._errors import ConnectionLostError
 from ._forks import belongs_to_this_process
 from ._links import Conversation, Link, in_time, introduce, lost
@@ -81,13 +81,7 @@ class StreamLink(Link):
                     self._socket.sendall(part)
 
     def is_alive(self) -> bool:
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return not self._reader.midway
-        except OSError:
-            pass
-        return False
+        return is_silent(self._socket) and not self._reader.midway
 
     def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
         return pack(parts)

@@ -32,10 +32,7 @@ from ._connecting import apart, connect_now, find_now
 from ._errors import ConnectionLostError
 from ._links import Conversation, Link, introduce, lost, run_now
 from ._tasks import spawn
-from ._wire import (
-    Buffer,
-    client_handshake,
-)
+from ._wire import Buffer, client_handshake
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from tests.differential.world import World
 
 LEVEL = os.environ.get("AIOMANAGER_TESTS")
 FULL = LEVEL == "full"
-# Each scenario once takes a minute, the rest several: by a command of its own.
+# Each scenario once takes half a minute, the rest several: by a command of its own.
 QUICK = LEVEL not in {"full", "differential"}
 if QUICK:
     collect_ignore = ["test_cpython.py"]
