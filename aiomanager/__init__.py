@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ._client import connect, host
-from ._consumer import consume
-from ._delivery import NO_SENTINEL, Delivery
-from ._errors import (
+from ._client.connect import connect, host
+from ._client.manager import AsyncManager
+from ._ground.errors import (
     AioManagerError,
     AuthenticationError,
     ConfigurationError,
@@ -18,12 +17,14 @@ from ._errors import (
     QueueShutDown,
     RemoteError,
 )
-from ._host import QueueManager
-from ._letters import DeadLetter
-from ._manager import AsyncManager
-from ._objects import AsyncProxy
-from ._proxy import wrap
-from ._queue import AsyncQueue, QueueStatistics
+from ._host.manager import QueueManager, QueueProxy
+from ._proxies.base import AsyncProxy
+from ._proxies.wrap import _unpickled_queue as _unpickled_queue
+from ._proxies.wrap import wrap
+from ._queue.consumer import consume
+from ._queue.deliveries import NO_SENTINEL, Delivery
+from ._queue.queue import AsyncQueue, QueueStatistics
+from ._wire.dead_letters import DeadLetter
 
 __all__ = [
     "NO_SENTINEL",
@@ -42,6 +43,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueManager",
+    "QueueProxy",
     "QueueShutDown",
     "QueueStatistics",
     "RemoteError",

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from aiomanager._hosted import HostedQueue
+from aiomanager._broker.queue import HostedQueue
 
 
 class FakeTimer:

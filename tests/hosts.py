@@ -14,10 +14,10 @@ from multiprocessing import connection
 from multiprocessing.managers import BaseManager
 from typing import Any
 
-from aiomanager._listening import Address
-from aiomanager._server import QueueServer
-from aiomanager._settings import HostRegistry, HostSettings
-from aiomanager._wire import client_handshake
+from aiomanager._host.listener import Address
+from aiomanager._host.server import QueueServer
+from aiomanager._host.settings import HostRegistry, HostSettings
+from aiomanager._wire.messages import client_handshake
 from tests.waiting import wait_until_sync
 
 KEY = b"a key of the tests, long enough"

@@ -15,74 +15,105 @@ PACKAGE = "aiomanager"
 
 # Runs in the host process, or on both sides.
 HOST = (
-    "_errors",
-    "_addresses",
-    "_frames",
+    "_ground",
     "_wire",
-    "_requests",
-    "_keys",
-    "_backlog",
-    "_splice",
-    "_plain",
-    "_leases",
-    "_parked",
-    "_takes",
-    "_letters",
-    "_places",
-    "_hosted",
-    "_faces",
-    "_ready",
-    "_reactor",
-    "_ending",
-    "_folders",
-    "_listening",
-    "_workers",
-    "_peers",
-    "_clients",
-    "_own",
-    "_settings",
-    "_reserve",
-    "_server",
+    "_broker",
     "_host",
-    "_embedded",
+    "_ground.errors",
+    "_ground.addresses",
+    "_wire.items",
+    "_wire.messages",
+    "_wire.requests",
+    "_ground.authkeys",
+    "_broker.backlog",
+    "_wire.passthrough",
+    "_wire.restricted_pickle",
+    "_broker.leases",
+    "_broker.waiters",
+    "_broker.takes",
+    "_wire.dead_letters",
+    "_broker.places",
+    "_broker.queue",
+    "_host.faces",
+    "_host.readiness",
+    "_host.reactor",
+    "_host.lifecycle",
+    "_host.private_folder",
+    "_host.listener",
+    "_host.object_threads",
+    "_host.connection",
+    "_host.client_sessions",
+    "_host.own_clients",
+    "_host.settings",
+    "_host.memory_reserve",
+    "_host.server",
+    "_host.manager",
+    "_host.child",
 )
 # Talks to a host.
 LANES = (
-    "_forks",
-    "_tasks",
-    "_slots",
-    "_batches",
-    "_afterwards",
-    "_leaving",
-    "_replies",
-    "_links",
-    "_farewell",
-    "_approaches",
-    "_connecting",
-    "_waits",
-    "_blocking",
-    "_threads",
-    "_streams",
-    "_unanswered",
-    "_session",
-    "_homes",
-    "_references",
+    "_concurrency",
+    "_transport",
+    "_proxies",
+    "_transport.forks",
+    "_concurrency.event_loop",
+    "_concurrency.futures",
+    "_concurrency.batching",
+    "_concurrency.finalizers",
+    "_transport.leaving",
+    "_wire.replies",
+    "_transport.base",
+    "_transport.farewell",
+    "_transport.approach",
+    "_transport.connecting",
+    "_proxies.long_poll",
+    "_transport.blocking",
+    "_transport.thread",
+    "_transport.stream",
+    "_transport.unanswered",
+    "_transport.session",
+    "_proxies.host_connections",
+    "_proxies.references",
 )
 CONTRACT = (
     "engines",
     "engines.base",
-    "engines.leftovers",
-    "engines.odd_queues",
-    "engines.stock_object",
-    "engines.keeping",
+    "engines.stock",
+    "engines.stock.leftovers",
+    "engines.stock.odd_queues",
+    "engines.stock.remote_object",
+    "engines.stock.keeping",
 )
-ENGINES = ("engines.stock", "engines.hosted", "engines.memory", "engines.redis")
+ENGINES = ("engines.stock.engine", "engines.hosted", "engines.memory", "engines.redis")
 # Knows the contract, and no engine.
-QUEUE = ("_inbox", "_outbox", "_ahead", "_delivery", "_local", "_queue", "_consumer")
+QUEUE = (
+    "_queue",
+    "_queue.fetcher",
+    "_queue.sender",
+    "_queue.prefetching",
+    "_queue.deliveries",
+    "_queue.local",
+    "_queue.queue",
+    "_queue.consumer",
+)
 # Knows no queue: other objects of a manager, and the host process of a program's own.
-BESIDE = ("_objects", "_kinds", "_pools", "_locks", "_conditions", "_embedding")
+BESIDE = (
+    "_proxies.base",
+    "_proxies.kinds",
+    "_proxies.pools",
+    "_proxies.locks",
+    "_proxies.conditions",
+    "_client.host_process",
+)
 # Picks the engine.
-FRONT = ("_proxy", "_options", "_manager", "_client", "__init__")
+FRONT = (
+    "_client",
+    "_proxies.wrap",
+    "_client.options",
+    "_client.manager",
+    "_client.connect",
+    "__init__",
+)
 # Uses public names, as any program does; each may be a package with modules of its own.
 OUTSIDE = ("testing", "web", "cli", "__main__")
 
@@ -91,8 +122,8 @@ ORDER = HOST + LANES + CONTRACT + ENGINES + QUEUE + BESIDE + FRONT + OUTSIDE
 # Who may import what is not in the standard library.
 THIRD_PARTY = {
     "anyio": ORDER[len(HOST) :],
-    "trio": ("_tasks", "_slots"),
-    "sniffio": ("_tasks",),
+    "trio": ("_concurrency.event_loop", "_concurrency.futures"),
+    "sniffio": ("_concurrency.event_loop",),
     "coredis": ("engines.redis",),
     "fastapi": ("web",),
     "starlette": ("web",),
@@ -190,7 +221,7 @@ def _inside(module: str, target: str, found: Import) -> str | None:
 
 def _outside(module: str, top: str, found: Import) -> str | None:
     # The errors are the event loop's as well, by inheritance.
-    if top in EVENT_LOOPS and module in HOST and module != "_errors":
+    if top in EVENT_LOOPS and module in HOST and module != "_ground.errors":
         return f"{module} imports {top}: what runs in the host has no event loop"
     if top not in sys.stdlib_module_names:
         if module not in THIRD_PARTY.get(top, ()):

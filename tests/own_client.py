@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from aiomanager._requests import pack_request, pack_tuple, repeated
-from aiomanager._server import QueueServer
-from aiomanager._wire import Buffer, load
+from aiomanager._host.server import QueueServer
+from aiomanager._wire.messages import Buffer, load
+from aiomanager._wire.requests import pack_request, pack_tuple, repeated
 from tests.hosts import authenticated
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import aiomanager
 from aiomanager import ConfigurationError, ConnectionLostError, QueueManager
-from aiomanager._addresses import parse
+from aiomanager._ground.addresses import parse
 from tests.hosts import KEY, serving
 
 pytestmark = pytest.mark.every_python

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from aiomanager import AsyncQueue
-from aiomanager._batches import MANY
-from aiomanager._slots import Slot
+from aiomanager._concurrency.batching import MANY
+from aiomanager._concurrency.futures import Slot
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from tests.waiting import wait_until
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from aiomanager import AsyncQueue
-from aiomanager._slots import Slot
+from aiomanager._concurrency.futures import Slot
 from aiomanager.engines.base import Received
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from tests.waiting import wait_until

@@ -24,7 +24,7 @@ CALLS = 20_000
 @pytest.mark.parametrize("lane", ["stream", "thread"])
 def test_a_manager_closes_with_many_calls_pending(socket_path, lane: Any, backend, monkeypatch):
     """All end at once, at whatever depth they stand, and say whether they may have happened."""
-    monkeypatch.setattr("aiomanager._manager.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("aiomanager._client.manager.CLOSE_TIMEOUT", 0.2)
     known: list[bool] = []
     begun = ended = 0.0
 

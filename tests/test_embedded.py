@@ -20,7 +20,7 @@ from tests.waiting import wait_until_sync
 
 pytestmark = pytest.mark.every_python
 
-COMMAND = [sys.executable, "-m", "aiomanager._embedded"]
+COMMAND = [sys.executable, "-m", "aiomanager._host.child"]
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ _OWNER = """
 import base64, json, os, subprocess, sys
 key = b"a key of the tests, long enough"
 host = subprocess.Popen(
-    [sys.executable, "-m", "aiomanager._embedded"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    [sys.executable, "-m", "aiomanager._host.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
 )
 settings = {"address": sys.argv[1], "authkey": base64.b64encode(key).decode(), "queues": {}}
 host.stdin.write(json.dumps(settings).encode() + b"\\n")

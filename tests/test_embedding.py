@@ -359,7 +359,7 @@ def test_ctrl_c_in_the_owner(tmp_path):
         out, errors = owner.communicate(timeout=20)
         assert out == "hello\n"
         assert errors.rstrip().endswith("KeyboardInterrupt")
-        assert "aiomanager._embedded" not in errors
+        assert "aiomanager._host.child" not in errors
         assert is_gone(pid)
 
 

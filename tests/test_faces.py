@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomanager import _faces
-from aiomanager._faces import StockFace, _shutdown_for, plain_arguments
-from aiomanager._hosted import HostedQueue
-from aiomanager._plain import (
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._host import faces
+from aiomanager._host.faces import StockFace, _shutdown_for, plain_arguments
+from aiomanager._wire.restricted_pickle import (
     NAME_LIMIT,
     OPCODES_LIMIT,
     NotPlainError,
@@ -86,7 +86,7 @@ def test_an_item_that_there_is_no_memory_to_hand_out(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(_faces, "returned_item", returned_item)
+        patch.setattr(faces, "returned_item", returned_item)
         StockFace(hosted).call(poor, "get", (), {})
     assert (poor.gone, poor.sent) == (True, [])
     StockFace(hosted).call(other, "get", (), {})

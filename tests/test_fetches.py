@@ -9,8 +9,8 @@ import anyio.lowlevel
 import pytest
 
 from aiomanager import AsyncQueue
-from aiomanager._batches import MANY
-from aiomanager._slots import Slot
+from aiomanager._concurrency.batching import MANY
+from aiomanager._concurrency.futures import Slot
 from aiomanager.engines.base import Received
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 import aiomanager
-from aiomanager import ConfigurationError, QueueManager, _folders
-from aiomanager._folders import PATH_LIMIT, PrivateFolder, sweep
+from aiomanager import ConfigurationError, QueueManager
+from aiomanager._host import private_folder
+from aiomanager._host.private_folder import PATH_LIMIT, PrivateFolder, sweep
 from tests.hosts import KEY, script, serving, stock_queue
 
 pytestmark = [
@@ -49,7 +50,7 @@ def far_away(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def left_by_a_killed_host() -> Path:
     """The folder of a host that had no time to remove it."""
     code = """
-from aiomanager._listening import Listener
+from aiomanager._host.listener import Listener
 listener = Listener(None)
 print(listener.address, flush=True)
 input()
@@ -89,7 +90,7 @@ async def test_an_embedded_host_where_temporary_files_have_long_paths(far_away: 
 
 def test_the_longest_path_that_will_do(temporary: Path, monkeypatch: pytest.MonkeyPatch):
     """Is used, and one that has a byte more is not."""
-    room = PATH_LIMIT - _folders._length(str(temporary)) - 1
+    room = PATH_LIMIT - private_folder._length(str(temporary)) - 1
     for length, fits in ((room, True), (room + 1, False)):
         base = temporary / ("x" * length)
         base.mkdir()
@@ -100,7 +101,7 @@ def test_the_longest_path_that_will_do(temporary: Path, monkeypatch: pytest.Monk
 
 def test_no_place_for_a_folder(far_away: Path, monkeypatch: pytest.MonkeyPatch):
     """The error says what was tried, and what to do."""
-    monkeypatch.setattr(_folders, "_SHORT", ("/nowhere",))
+    monkeypatch.setattr(private_folder, "_SHORT", ("/nowhere",))
     refusal = r"too long for a socket.*'/nowhere/.*TMPDIR.*give the host an address"
     with pytest.raises(ConfigurationError, match=refusal):
         QueueManager(authkey=KEY).get_server()
@@ -162,7 +163,7 @@ def _of_another_user(folder: Path) -> None:
 
 def _of_another_machine(folder: Path) -> None:
     folder.rename(
-        folder.with_name(folder.name.replace(_folders._prefix(), "pymp-aiomanager-xxxxxx-"))
+        folder.with_name(folder.name.replace(private_folder._prefix(), "pymp-aiomanager-xxxxxx-"))
     )
 
 
@@ -231,7 +232,7 @@ def test_processes_that_start_at_once(temporary: Path):
     """The same, with locks of processes of their own."""
     code = """
 import socket
-from aiomanager._listening import Listener
+from aiomanager._host.listener import Listener
 for _ in range(150):
     listener = Listener(None)
     with socket.socket(socket.AF_UNIX) as client:

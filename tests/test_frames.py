@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from aiomanager import _frames
-from aiomanager._errors import EncodeError
-from aiomanager._frames import LARGE_BYTES, decode, encode, without_protocol_5
-from aiomanager._replies import load_reply
-from aiomanager._splice import returned_item
-from aiomanager._wire import BULK_SIZE, Buffer
+from aiomanager._ground.errors import EncodeError
+from aiomanager._wire import items
+from aiomanager._wire.items import LARGE_BYTES, decode, encode, without_protocol_5
+from aiomanager._wire.messages import BULK_SIZE, Buffer
+from aiomanager._wire.passthrough import returned_item
+from aiomanager._wire.replies import load_reply
 
 pytestmark = pytest.mark.every_python
 
@@ -115,7 +115,7 @@ def test_what_a_library_has_told_multiprocessing(monkeypatch: pytest.MonkeyPatch
     """Holds for items as well, from the moment on that it is told."""
     assert isinstance(decode(encode([Exotic()]))[0], Exotic)
     reducers = {**ForkingPickler._extra_reducers, Exotic: lambda _: (str, ("told",))}  # type: ignore[attr-defined]
-    monkeypatch.setattr(_frames, "_REDUCERS", reducers)
+    monkeypatch.setattr(items, "_REDUCERS", reducers)
     monkeypatch.setattr(ForkingPickler, "_extra_reducers", reducers)
     assert decode(encode([Exotic()])) == ["told"]
 

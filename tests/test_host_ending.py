@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aiomanager import QueueManager
-from aiomanager._ending import EarlyStop, stopped_by_signals
+from aiomanager._host.lifecycle import EarlyStop, stopped_by_signals
 from tests.hosts import (
     KEY,
     authenticated,

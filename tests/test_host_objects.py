@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiomanager import QueueManager
-from aiomanager._host import QueueProxy
+from aiomanager._host.manager import QueueProxy
 from tests.hosts import KEY
 from tests.waiting import wait_until_sync
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from aiomanager._server import QueueServer
-from aiomanager._wire import BULK_SIZE, MESSAGE_LIMIT
+from aiomanager._host.server import QueueServer
+from aiomanager._wire.messages import BULK_SIZE, MESSAGE_LIMIT
 from tests.hosts import authenticated, serving, stock_queue
 from tests.own_client import Client, client, data_of
 from tests.waiting import wait_until_sync

@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from aiomanager._reactor import WARNINGS
-from aiomanager._server import QueueServer
-from aiomanager._wire import pack, server_handshake
+from aiomanager._host.reactor import WARNINGS
+from aiomanager._host.server import QueueServer
+from aiomanager._wire.messages import pack, server_handshake
 from tests.hosts import (
     KEY,
     authenticated,

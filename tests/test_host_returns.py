@@ -12,10 +12,16 @@ from typing import Any
 
 import pytest
 
-from aiomanager._clients import ANSWERS_KEPT, KEPT_AT_MOST, MARGIN, Client, Clients
-from aiomanager._errors import ConnectionLostError
-from aiomanager._faces import Answer
-from aiomanager._server import QueueServer
+from aiomanager._ground.errors import ConnectionLostError
+from aiomanager._host.client_sessions import (
+    ANSWERS_KEPT,
+    KEPT_AT_MOST,
+    MARGIN,
+    Client,
+    Clients,
+)
+from aiomanager._host.faces import Answer
+from aiomanager._host.server import QueueServer
 from tests.hosted_calls import FakeTimers
 from tests.hosts import serving
 from tests.own_client import client, data_of

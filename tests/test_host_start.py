@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 import aiomanager
-from aiomanager import ConfigurationError, QueueManager, _listening
-from aiomanager._server import QueueServer
+from aiomanager import ConfigurationError, QueueManager
+from aiomanager._host.listener import Listener
+from aiomanager._host.server import QueueServer
 from tests.hosts import KEY, dial, script, serving, stock_queue
 from tests.waiting import wait_until_sync
 
@@ -190,7 +191,7 @@ def test_hosts_that_start_at_once_on_a_stale_socket(socket_path: str):
 def test_a_folder_that_somebody_keeps_locked(socket_path: str, monkeypatch: pytest.MonkeyPatch):
     """A host waits for others that start, not for ever for a program that is none."""
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(_listening, "FOLDER_WAIT", 0.1)
+    monkeypatch.setattr("aiomanager._host.listener.FOLDER_WAIT", 0.1)
     folder = os.open(Path(socket_path).parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -297,7 +298,7 @@ def test_hosts_that_start_at_once_leave_the_mask_of_their_process_alone():
     def start_some() -> list[int]:
         modes: list[int] = []
         for _ in range(100):
-            listener = _listening.Listener(None)
+            listener = Listener(None)
             modes.append(stat.S_IMODE(Path(str(listener.address)).parent.stat().st_mode))
             listener.close()
         return modes
@@ -408,7 +409,7 @@ import importlib, sys, types
 package = types.ModuleType("aiomanager")
 package.__path__ = [sys.argv[1]]
 sys.modules["aiomanager"] = package
-importlib.import_module("aiomanager._embedded")
+importlib.import_module("aiomanager._host.child")
 """
     folder = str(Path(aiomanager.__file__).parent)
     subprocess.run([sys.executable, "-I", "-S", "-c", code, folder], check=True, timeout=30)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aiomanager._server import QueueServer
+from aiomanager._host.server import QueueServer
 from tests.faults import stop
 from tests.hosts import script, serving, stock_client, stock_queue, waiting_getters
 from tests.waiting import wait_until_sync

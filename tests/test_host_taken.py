@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 import aiomanager
-from aiomanager._hosted import HostedQueue
-from aiomanager._server import QueueServer
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._host.server import QueueServer
 from aiomanager.engines import hosted
 from tests.hosts import KEY, serving
 

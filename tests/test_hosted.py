@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aiomanager._backlog import TAKE_BYTES
-from aiomanager._hosted import HostedQueue
+from aiomanager._broker.backlog import TAKE_BYTES
+from aiomanager._broker.queue import HostedQueue
 from tests.hosted_calls import FakeTimers, Owner
 
 pytestmark = pytest.mark.every_python

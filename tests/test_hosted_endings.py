@@ -9,8 +9,8 @@ import logging
 
 import pytest
 
-from aiomanager._errors import QueueShutDown
-from aiomanager._hosted import HostedQueue
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._ground.errors import QueueShutDown
 from tests.hosted_calls import Call, FakeTimers, Owner
 
 pytestmark = pytest.mark.every_python

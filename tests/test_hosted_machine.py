@@ -17,9 +17,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aiomanager._backlog import Item
-from aiomanager._errors import QueueShutDown
-from aiomanager._hosted import HostedQueue
+from aiomanager._broker.backlog import Item
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._ground.errors import QueueShutDown
 from tests.hosted_calls import Call, FakeTimers
 from tests.hosted_model import SHUT, Model, Wait
 

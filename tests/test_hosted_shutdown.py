@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from aiomanager._errors import QueueShutDown
-from aiomanager._hosted import HostedQueue
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._ground.errors import QueueShutDown
 from tests.hosted_calls import FakeTimers, Owner
 
 pytestmark = pytest.mark.every_python

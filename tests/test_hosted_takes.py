@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from aiomanager import _takes
-from aiomanager._hosted import HostedQueue
-from aiomanager._places import FIRST_PAUSE
+from aiomanager._broker import takes
+from aiomanager._broker.places import FIRST_PAUSE
+from aiomanager._broker.queue import HostedQueue
 from tests.hosted_calls import Call, FakeTimers, Owner
 
 pytestmark = pytest.mark.every_python
@@ -100,7 +100,7 @@ def test_who_never_says_that_it_is_done_costs_no_more_and_more(
     queue: HostedQueue, one: Owner, monkeypatch: pytest.MonkeyPatch
 ):
     """What was taken last can go back to its place; what was taken long ago becomes the first."""
-    monkeypatch.setattr(_takes, "RECEIPTS", 2)
+    monkeypatch.setattr(takes, "RECEIPTS", 2)
     one.put(*(b"%d" % number for number in range(6)))
     ids = [taken(one).ids[0] for _ in range(5)]
     assert len(queue._takes._receipts["one"]) == 2

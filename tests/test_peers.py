@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiomanager import _peers
-from aiomanager._peers import Peer
-from aiomanager._reactor import Reactor
-from aiomanager._wire import MessageReader, client_handshake, pack
+from aiomanager._host import connection as module
+from aiomanager._host.connection import Peer
+from aiomanager._host.reactor import Reactor
+from aiomanager._wire.messages import MessageReader, client_handshake, pack
 from tests.hosts import KEY
 from tests.waiting import wait_until_sync
 
@@ -162,7 +162,7 @@ def test_a_large_message_is_not_kept_for_a_busy_peer(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ):
     """Some time after it is out of this process it counts as read, and not before."""
-    monkeypatch.setattr(_peers, "READ_WITHIN", 0.01)
+    monkeypatch.setattr(module, "READ_WITHIN", 0.01)
     assert connection.send(LARGE, "it")
     for _ in range(5):
         connection.turn()
@@ -248,7 +248,7 @@ def test_a_message_that_there_is_no_memory_to_send(connection: Connection, monke
     def pack(parts: object) -> list[bytes]:
         raise MemoryError
 
-    monkeypatch.setattr(_peers, "pack", pack)
+    monkeypatch.setattr(module, "pack", pack)
     assert not connection.send(b"word", "it")
     connection.until_lost()
     assert (connection.starved, connection.undelivered) == (1, [])

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from aiomanager._reactor import CANCELLED, WARNINGS, WARNINGS_PERIOD, Reactor
-from aiomanager._ready import ENDS_FIRST
+from aiomanager._host.reactor import CANCELLED, WARNINGS, WARNINGS_PERIOD, Reactor
+from aiomanager._host.readiness import ENDS_FIRST
 
 pytestmark = pytest.mark.every_python
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiomanager._splice import put_in, read_by_sender_of, returned_item
-from aiomanager._wire import BULK_SIZE, bulky, dump
+from aiomanager._wire.messages import BULK_SIZE, bulky, dump
+from aiomanager._wire.passthrough import put_in, read_by_sender_of, returned_item
 from tests import pythons
 
 pytestmark = pytest.mark.every_python

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from aiomanager._addresses import parse
-from aiomanager._blocking import BlockingSocket
-from aiomanager._threads import ThreadLane
+from aiomanager._ground.addresses import parse
+from aiomanager._transport.blocking import BlockingSocket
+from aiomanager._transport.thread import ThreadLane
 from tests.waiting import wait_until
 
 

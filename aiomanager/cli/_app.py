@@ -10,7 +10,7 @@ import typer
 
 from ._consume import consume
 from ._control import keygen, shutdown
-from ._demo import demo
+from ._demo.command import demo
 from ._get import get
 from ._put import put
 from ._serve import serve

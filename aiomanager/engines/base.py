@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import anyio
 
-from .._frames import PROTOCOL
-from .._references import decode_item
-from .._slots import Slot, replica
+from .._concurrency.futures import Slot, replica
+from .._proxies.references import decode_item
+from .._wire.items import PROTOCOL
 
 Data = bytes | bytearray | memoryview
 Action = Literal["ack", "nack", "return", "reject"]

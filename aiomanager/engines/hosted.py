@@ -7,12 +7,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import AioManagerError, ConfigurationError, ConnectionLostError, LeaseLostError
-from .._requests import pack_ids, pack_settlements
-from .._session import Session
-from .._slots import Slot
-from .._tasks import call_later
-from .._wire import MESSAGE_LIMIT, NOT_HERE, Buffer
+from .._concurrency.event_loop import call_later
+from .._concurrency.futures import Slot
+from .._ground.errors import (
+    AioManagerError,
+    ConfigurationError,
+    ConnectionLostError,
+    LeaseLostError,
+)
+from .._transport.session import Session
+from .._wire.messages import MESSAGE_LIMIT, NOT_HERE, Buffer
+from .._wire.requests import pack_ids, pack_settlements
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, counted
 
 # Seconds after which the host is told that the answer of a take was read, where nothing that is

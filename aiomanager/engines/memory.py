@@ -10,10 +10,10 @@ from weakref import WeakSet, ref
 
 import anyio
 
-from .._errors import ConfigurationError, ConnectionLostError
-from .._hosted import HostedQueue
-from .._slots import Slot, filled
-from .._tasks import current_loop, has_ended, spawn
+from .._broker.queue import HostedQueue
+from .._concurrency.event_loop import current_loop, has_ended, spawn
+from .._concurrency.futures import Slot, filled
+from .._ground.errors import ConfigurationError, ConnectionLostError
 from .base import QueueEngine, Received, Settlement, counted
 
 

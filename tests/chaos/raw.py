@@ -10,8 +10,7 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from aiomanager._requests import pack_request, pack_tuple
-from aiomanager._wire import (
+from aiomanager._wire.messages import (
     CLIENT_PREFIX,
     QUEUE_PREFIX,
     Buffer,
@@ -21,6 +20,7 @@ from aiomanager._wire import (
     load,
     pack,
 )
+from aiomanager._wire.requests import pack_request, pack_tuple
 from tests.chaos.waits import at_most
 
 Address = tuple[str, int] | str

@@ -14,8 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from aiomanager._requests import pack_tuple
-from aiomanager._wire import QUEUE_PREFIX, Buffer, dump, pack
+from aiomanager._wire.messages import QUEUE_PREFIX, Buffer, dump, pack
+from aiomanager._wire.requests import pack_tuple
 from tests.chaos import raw
 from tests.fuzz.requests import harmless
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from aiomanager._hosted import HostedQueue
+from aiomanager._broker.queue import HostedQueue
 from tests import (
     test_host_ending,
     test_host_peers,

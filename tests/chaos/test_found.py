@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 import aiomanager
-from aiomanager._hosted import HostedQueue
-from aiomanager._reactor import Reactor
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._host.reactor import Reactor
 from tests.chaos.processes import Nursery
 from tests.chaos.raw import RawClient, StockQueue, connect
 from tests.chaos.stage import KEY, QUEUE, Stage

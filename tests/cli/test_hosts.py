@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from aiomanager.cli import _story
 from aiomanager.cli._app import app
+from aiomanager.cli._demo import story
 from tests.cli.shells import KEY, QUEUES, ROOT, TIMEOUT, Shell, first_line, stop
 
 
@@ -174,8 +174,8 @@ def test_demo_counts_the_items_over_both_transports(alone):
 def test_demo_fails_where_items_are_missing(monkeypatch):
     """The exit code is for scripts."""
 
-    async def tell(story: _story.Story) -> _story.Outcome:
-        return _story.Outcome("tcp", consumed=9_999, seconds=1.0)
+    async def tell(told: story.Story) -> story.Outcome:
+        return story.Outcome("tcp", consumed=9_999, seconds=1.0)
 
-    monkeypatch.setattr(_story.Story, "tell", tell)
+    monkeypatch.setattr(story.Story, "tell", tell)
     assert CliRunner().invoke(app, ["demo", "--transport", "tcp"]).exit_code == 1

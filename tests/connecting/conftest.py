@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aiomanager._addresses import parse
-from aiomanager._server import QueueServer
-from aiomanager._streams import StreamLane
-from aiomanager._threads import ThreadLane
+from aiomanager._ground.addresses import parse
+from aiomanager._host.server import QueueServer
+from aiomanager._transport.stream import StreamLane
+from aiomanager._transport.thread import ThreadLane
 from tests.connecting.rogues import KEY
 from tests.hosts import serving
 

@@ -13,7 +13,7 @@ from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self
 
-from aiomanager._wire import pack, server_handshake
+from aiomanager._wire.messages import pack, server_handshake
 from tests.waiting import wait_until_sync
 
 KEY = b"a key of the tests, long enough"

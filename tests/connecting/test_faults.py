@@ -17,19 +17,11 @@ import anyio.to_thread
 import pytest
 
 import aiomanager
-from aiomanager import (
-    AioManagerError,
-    AuthenticationError,
-    ConfigurationError,
-    ConnectionLostError,
-    _connecting,
-    _links,
-    _streams,
-    _threads,
-)
-from aiomanager._addresses import Address
-from aiomanager._links import unreachable
-from aiomanager._wire import Handshake, client_handshake
+from aiomanager import AioManagerError, AuthenticationError, ConfigurationError, ConnectionLostError
+from aiomanager._ground.addresses import Address
+from aiomanager._transport import base, connecting, stream, thread
+from aiomanager._transport.base import unreachable
+from aiomanager._wire.messages import Handshake, client_handshake
 from tests.connecting import rogues
 from tests.connecting.rogues import KEY
 from tests.waiting import wait_until
@@ -87,7 +79,7 @@ def of_socket_module(**others: str) -> Fault:
     """A function of the module; the event loop's own calls of it stay whole."""
 
     def break_it(patch: pytest.MonkeyPatch, raiser: Raiser) -> None:
-        patch.setattr(_connecting, "socket", Beside(socket, **dict.fromkeys(others, raiser)))
+        patch.setattr(connecting, "socket", Beside(socket, **dict.fromkeys(others, raiser)))
 
     return break_it
 
@@ -97,7 +89,7 @@ def method(name: str) -> Fault:
 
     def break_it(patch: pytest.MonkeyPatch, raiser: Raiser) -> None:
         broken: Any = type("Broken", (socket.socket,), {name: raiser})
-        patch.setattr(_connecting, "socket", Beside(socket, socket=broken))
+        patch.setattr(connecting, "socket", Beside(socket, socket=broken))
 
     return break_it
 
@@ -123,7 +115,7 @@ def handshake(steps: int) -> Fault:
                 answer = yield real.send(answer)
             raiser()
 
-        for lane in (_streams, _threads):
+        for lane in (stream, thread):
             patch.setattr(lane, "client_handshake", handshake)
 
     return break_it
@@ -144,8 +136,8 @@ STEPS: dict[str, tuple[Fault, str | None]] = {
     "send on the event loop": (method("send"), "stream"),
     "send on a thread": (method("sendall"), "thread"),
     **{f"handshake {steps}": (handshake(steps), None) for steps in range(6)},
-    "introduction": (function(_links, name="dump"), None),
-    "its answer": (function(_links, name="load_reply"), None),
+    "introduction": (function(base, name="dump"), None),
+    "its answer": (function(base, name="load_reply"), None),
 }
 
 
@@ -199,9 +191,9 @@ def _refuse(thread: Any, **_: Any) -> None:
 
 def test_no_threads_for_who_waits(host: Any, monkeypatch: pytest.MonkeyPatch):
     """A thread that waits anyway looks up by itself, as it has to where the interpreter ends."""
-    from aiomanager._addresses import parse
-    from aiomanager._links import call_function
-    from aiomanager._threads import ThreadLane
+    from aiomanager._ground.addresses import parse
+    from aiomanager._transport.base import call_function
+    from aiomanager._transport.thread import ThreadLane
 
     way = ThreadLane(parse(("localhost", host.address[1])), KEY, 5.0)
     monkeypatch.setattr(threading.Thread, "start", _refuse)

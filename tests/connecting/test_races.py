@@ -14,8 +14,8 @@ import pytest
 
 import aiomanager
 from aiomanager import AuthenticationError, ConnectionLostError
-from aiomanager._approaches import Place
-from aiomanager._connecting import interleaved
+from aiomanager._transport.approach import Place
+from aiomanager._transport.connecting import interleaved
 from tests.connecting import rogues
 from tests.connecting.rogues import KEY, BlackHole, Rogue
 from tests.waiting import wait_until, while_busy

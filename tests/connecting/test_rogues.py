@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 import aiomanager
-from aiomanager import AuthenticationError, ConnectionLostError, _connecting
-from aiomanager._links import call_function
+from aiomanager import AuthenticationError, ConnectionLostError
+from aiomanager._transport import connecting
+from aiomanager._transport.base import call_function
 from tests.connecting import rogues
 from tests.connecting.rogues import Rogue
 from tests.waiting import while_busy
@@ -72,14 +73,14 @@ async def test_who_resets_at_the_very_moment_of_connecting(
     lane: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """It is told from a host that is not there, though the system has another word for it."""
-    made = _connecting._made
+    made = connecting._made
 
     def made_late(sock: socket.socket, _: int) -> socket.socket:
         assert select.select([sock], [], [], 5)[0]
         return made(sock, 0)
 
     with rogues.Resets() as rogue:
-        monkeypatch.setattr(_connecting, "_made", made_late)
+        monkeypatch.setattr(connecting, "_made", made_late)
         with within(TIMEOUT, ConnectionLostError, "it closed the connection"):
             await lane(rogue.address, TIMEOUT).open("somebody")
         rogue.all_gone()

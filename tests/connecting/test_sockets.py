@@ -16,8 +16,8 @@ import anyio
 import pytest
 
 from aiomanager import AuthenticationError, ConnectionLostError
-from aiomanager._addresses import Address
-from aiomanager._threads import ThreadLane
+from aiomanager._ground.addresses import Address
+from aiomanager._transport.thread import ThreadLane
 from tests.connecting.rogues import KEY
 from tests.hosts import serving
 from tests.waiting import wait_until, while_busy

@@ -25,7 +25,7 @@ from aiomanager import (
     QueueShutDown,
     consume,
 )
-from aiomanager._consumer import _Rules
+from aiomanager._queue.consumer import _Rules
 from tests.consumer.hosting import assert_done, watched
 from tests.waiting import wait_until
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
-from aiomanager import _server
-from aiomanager._peers import Peer
-from aiomanager._settings import HostRegistry, HostSettings
-from aiomanager._wire import Buffer, MessageReader, client_handshake, pack
+from aiomanager._host import server
+from aiomanager._host.connection import Peer
+from aiomanager._host.settings import HostRegistry, HostSettings
+from aiomanager._wire.messages import Buffer, MessageReader, client_handshake, pack
 from tests.hosted_calls import FakeTimers
 
 RUN = 1  # that of the host, which a fuzzer could not guess
@@ -134,7 +134,7 @@ def _in_short() -> str:
     return repr(sys.exception())
 
 
-class Host(_server.QueueServer):
+class Host(server.QueueServer):
     """A host of two queues, `jobs` with room for all and `small` with room for two. What it would
     hand to a thread of its own is counted: from there on a peer that has the key does what it
     likes."""
@@ -151,8 +151,8 @@ class Host(_server.QueueServer):
         )
         registry = HostRegistry(dict.fromkeys(settings.queues), settings)
         with (
-            mock.patch.object(_server, "Reactor", FakeReactor),
-            mock.patch.object(_server, "Listener", FakeListener),
+            mock.patch.object(server, "Reactor", FakeReactor),
+            mock.patch.object(server, "Listener", FakeListener),
         ):
             super().__init__(registry, None, KEY)
         self.to_workers = 0
@@ -163,7 +163,7 @@ class Host(_server.QueueServer):
 
     def _message(self, peer: Peer, message: Buffer) -> None:
         # The standard library's formatting of tracebacks would take nine tenths of the time.
-        with mock.patch.object(_server, "format_exc", _in_short):
+        with mock.patch.object(server, "format_exc", _in_short):
             super()._message(peer, message)
 
     def _to_worker(self, peer: Peer, message: Buffer) -> None:

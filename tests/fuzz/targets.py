@@ -8,10 +8,9 @@ import struct
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from aiomanager import _wire
-from aiomanager._errors import AuthenticationError
-from aiomanager._splice import put_in
-from aiomanager._wire import (
+from aiomanager._ground.errors import AuthenticationError
+from aiomanager._wire import messages
+from aiomanager._wire.messages import (
     HANDSHAKE_LIMIT,
     Buffer,
     Handshake,
@@ -22,6 +21,7 @@ from aiomanager._wire import (
     pack,
     server_handshake,
 )
+from aiomanager._wire.passthrough import put_in
 from tests.fuzz import requests
 from tests.fuzz.doubles import KEY, Host
 from tests.fuzz.source import Source
@@ -41,7 +41,7 @@ def framing(data: bytes) -> None:
     no more than it was fed and no more than one message over its limit."""
     source = Source(data)
     limit, cutter, stream = source.choice(_LIMITS), Source(source.take(8)), source.take(len(data))
-    with mock.patch.object(_wire, "BULK_SIZE", _BULK_SIZE):
+    with mock.patch.object(messages, "BULK_SIZE", _BULK_SIZE):
         expected = list(_messages_of(stream, limit))
         reader = MessageReader(limit)
         found: list[bytes | type[Exception]] = []
@@ -91,7 +91,7 @@ def parts(data: bytes) -> None:
     """A message with parts comes apart as it was put together, or is refused; and what is taken
     for the put of an item is one."""
     with contextlib.suppress(pickle.UnpicklingError):
-        body, buffers = _wire.split(data)
+        body, buffers = messages.split(data)
         if data[:1] == b"\x01":
             lengths = struct.pack(f"!{len(buffers) + 1}Q", *map(len, (body, *buffers)))
             joined = b"".join((struct.pack("!BI", 1, len(buffers)), lengths, body, *buffers))

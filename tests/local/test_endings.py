@@ -102,8 +102,8 @@ def test_a_thread_that_was_started_when_the_loop_was_over_keeps_no_process():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         code = """
             import asyncio, sys
-            from aiomanager._addresses import parse
-            from aiomanager._threads import ThreadLane
+            from aiomanager._ground.addresses import parse
+            from aiomanager._transport.thread import ThreadLane
 
             lane = ThreadLane(parse(sys.argv[1]), b"a key that nobody asks for", 0.5)
 

@@ -18,7 +18,7 @@ import pytest
 
 import aiomanager
 from aiomanager import ConfigurationError, ConnectionLostError
-from aiomanager._tasks import current_loop
+from aiomanager._concurrency.event_loop import current_loop
 from tests import leaks
 from tests.faults import RestartableHost
 from tests.hosts import KEY, stock_queue

@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
-from aiomanager._addresses import Address
-from aiomanager._links import Conversation
-from aiomanager._threads import ThreadLink
+from aiomanager._ground.addresses import Address
+from aiomanager._transport.base import Conversation
+from aiomanager._transport.thread import ThreadLink
 from tests.waiting import wait_until
 
 # -- the end of the process ------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 import aiomanager
 from aiomanager import ConfigurationError, wrap
+from aiomanager._proxies.host_connections import Home
 from tests import objects
 from tests.proxies.freed import all_freed
 from tests.waiting import wait_until
@@ -158,8 +159,8 @@ async def test_giving_up_never_blocks_the_event_loop(manager, monkeypatch):
     stock: Any = BaseProxy
     monkeypatch.setattr(stock, "_decref", staticmethod(noted(stock._decref)))
     monkeypatch.setattr(
-        "aiomanager._homes.Home.function_now",
-        noted(aiomanager._homes.Home.function_now),
+        "aiomanager._proxies.host_connections.Home.function_now",
+        noted(Home.function_now),
     )
     wrapped = wrap(manager.Counter())
     child = await wrapped.child()

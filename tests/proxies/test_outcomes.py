@@ -14,8 +14,8 @@ import pytest
 
 import aiomanager
 from aiomanager import wrap
-from aiomanager._replies import NotThereError, load_queue_reply, load_reply
-from aiomanager._slots import replica
+from aiomanager._concurrency.futures import replica
+from aiomanager._wire.replies import NotThereError, load_queue_reply, load_reply
 from tests import objects
 from tests.proxies.freed import all_freed
 

@@ -11,7 +11,7 @@ import pytest
 
 import aiomanager
 from aiomanager import AsyncProxy, AsyncQueue, ConfigurationError, wrap
-from aiomanager._kinds import AsyncNamespace
+from aiomanager._proxies.kinds import AsyncNamespace
 from tests import objects
 from tests.waiting import wait_until
 

@@ -7,6 +7,7 @@ import pytest
 
 import aiomanager
 from aiomanager import AsyncQueue, ConfigurationError, wrap
+from aiomanager._proxies.references import Reference
 from tests import objects
 from tests.proxies.freed import all_freed
 
@@ -153,7 +154,7 @@ async def test_a_proxy_in_an_item_after_an_attempt_with_a_wrong_key(manager):
 async def test_an_item_with_a_proxy_is_done_when_the_host_counts_it(manager, monkeypatch, how):
     """Whoever put it may give up his own reference then, and not before."""
     queue, kept, may_count = wrap(manager.Queue()), [], anyio.Event()
-    count = aiomanager._references.Reference.count
+    count = Reference.count
 
     async def count_late(reference):
         await may_count.wait()
@@ -171,7 +172,7 @@ async def test_an_item_with_a_proxy_is_done_when_the_host_counts_it(manager, mon
                 kept.append(delivery.item)
                 await delivery.ack()
 
-    monkeypatch.setattr(aiomanager._references.Reference, "count", count_late)
+    monkeypatch.setattr(Reference, "count", count_late)
     counter = manager.Counter(1)
     async with anyio.create_task_group() as group:
         group.start_soon(receive)
@@ -191,14 +192,14 @@ async def test_an_item_with_a_proxy_is_done_when_the_host_counts_it(manager, mon
 async def test_a_cancelled_get_leaves_an_item_with_a_proxy(manager, monkeypatch):
     """Also while the host is told of the reference."""
     queue, counting, may_count = wrap(manager.Queue()), anyio.Event(), anyio.Event()
-    count = aiomanager._references.Reference.count
+    count = Reference.count
 
     async def count_late(reference):
         counting.set()
         await may_count.wait()
         await count(reference)
 
-    monkeypatch.setattr(aiomanager._references.Reference, "count", count_late)
+    monkeypatch.setattr(Reference, "count", count_late)
     counter = manager.Counter(1)
     await queue.put(counter)
     with anyio.CancelScope() as scope:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from aiomanager import wrap
-from aiomanager._waits import Turns
+from aiomanager._proxies.long_poll import Turns
 from tests import objects
 from tests.proxies.freed import all_freed
 from tests.waiting import wait_until

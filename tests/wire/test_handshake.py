@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from aiomanager._errors import AuthenticationError
-from aiomanager._wire import HANDSHAKE_LIMIT, Handshake, client_handshake, server_handshake
+from aiomanager._ground.errors import AuthenticationError
+from aiomanager._wire.messages import (
+    HANDSHAKE_LIMIT,
+    Handshake,
+    client_handshake,
+    server_handshake,
+)
 from tests.wire.peers import KEY, beside, stdlib
 
 pytestmark = pytest.mark.every_python

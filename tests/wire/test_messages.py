@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomanager import _wire
-from aiomanager._wire import (
+from aiomanager._wire import messages
+from aiomanager._wire.messages import (
     BULK_SIZE,
     HANDSHAKE_LIMIT,
     HEAD_SIZE,
@@ -169,7 +169,7 @@ def test_a_message_that_is_let_pass(sizes: list[int], data: st.DataObject):
         return bytearray(size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_wire, "_space", scarce)
+        patch.setattr(messages, "_space", scarce)
         for piece in pieces:
             reader.feed(piece)
             while (message := reader.next()) is not None:
@@ -224,7 +224,7 @@ def test_other_protocols_are_refused(garbage: bytes):
 
 def test_long_lengths(monkeypatch: pytest.MonkeyPatch):
     """From 2 GiB on the length has eight bytes, after a -1; the limit holds for it too."""
-    monkeypatch.setattr(_wire, "_SHORT_MAX", BULK_SIZE)
+    monkeypatch.setattr(messages, "_SHORT_MAX", BULK_SIZE)
     message = b"l" * (BULK_SIZE + 1)
     stream = joined(message, b"ok")
     assert stream.startswith(struct.pack("!iQ", -1, len(message)))

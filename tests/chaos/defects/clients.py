@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiomanager._consumer import _Consumer
-from aiomanager._inbox import Inbox
-from aiomanager._session import Session
-from aiomanager._slots import Slot, filled
+from aiomanager._concurrency.futures import Slot, filled
+from aiomanager._queue.consumer import _Consumer
+from aiomanager._queue.fetcher import Inbox
+from aiomanager._transport.session import Session
 from tests.chaos.defects.table import Defect, Patch, enter
 
 DEFECTS: dict[str, Defect] = {}

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from aiomanager import _host, _peers, _wire
-from aiomanager._listening import Listener
-from aiomanager._peers import Peer
-from aiomanager._server import QueueServer
+from aiomanager._host import connection, manager
+from aiomanager._host.connection import Peer
+from aiomanager._host.listener import Listener
+from aiomanager._host.server import QueueServer
+from aiomanager._wire import messages
 from tests.chaos.defects.table import Defect, Patch, enter, nothing
 
 DEFECTS: dict[str, Defect] = {}
@@ -43,13 +44,13 @@ def no_message_limit() -> Sequence[Patch]:
 @defect
 def no_handshake_limit() -> Sequence[Patch]:
     """A stranger may send as much as anybody."""
-    return [(_peers, "HANDSHAKE_LIMIT", 2**40)]
+    return [(connection, "HANDSHAKE_LIMIT", 2**40)]
 
 
 @defect
 def any_key() -> Sequence[Patch]:
     """Whoever answers is let in."""
-    return [(_wire, "_verify", nothing)]
+    return [(messages, "_verify", nothing)]
 
 
 @defect
@@ -112,4 +113,4 @@ def socket_file_kept() -> Sequence[Patch]:
 @defect
 def orphaned() -> Sequence[Patch]:
     """A host does not notice that its parent is gone."""
-    return [(_host, "stop_with_parent", nothing)]
+    return [(manager, "stop_with_parent", nothing)]

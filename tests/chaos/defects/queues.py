@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiomanager._backlog import NO_NUMBER, Backlog, Item
-from aiomanager._clients import Client
-from aiomanager._hosted import HostedQueue
-from aiomanager._leases import Leases
-from aiomanager._peers import Peer
-from aiomanager._takes import Takes
+from aiomanager._broker.backlog import NO_NUMBER, Backlog, Item
+from aiomanager._broker.leases import Leases
+from aiomanager._broker.queue import HostedQueue
+from aiomanager._broker.takes import Takes
+from aiomanager._host.client_sessions import Client
+from aiomanager._host.connection import Peer
 from tests.chaos.defects.table import Defect, Patch, enter, nothing
 
 DEFECTS: dict[str, Defect] = {}

@@ -1,0 +1,287 @@
+"""The hosted queue: what happens to an item between a put and its end.
+
+One thread, no locks, no I/O and no clock of its own: a call either answers at once or parks, and
+answers later through the `reply` that came with it. The host's selector loop drives it over
+sockets, `memory://` drives it in one process, and the tests drive it against a model.
+
+Where an item can be, and nowhere else:
+
+    put -> ready (in order) -> leased to an owner -> acknowledged: gone
+             ^  ^                 |    |
+             |  +--- delayed <----+    +--> taken: its receiver's from now on, counted for `join`
+             +------ returned  <--+         until `task_done`
+                     (before all that is ready)
+
+An owner is whoever receives (the host: one connection). When an owner is lost, what it leased
+returns, what it waited for is forgotten, and nothing is handed to it any more. A holder is whoever
+has taken (the host: one client, over however many connections; None for the standard library's,
+which are one to the other): only he says that it is done, or that it goes back.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from .._ground.errors import QueueShutDown
+from .backlog import Data, Item, Timers
+from .places import Places, logger
+from .waiters import Line, Parked, Reply, WaitingRoom
+
+# Bytes that an item takes beside its own.
+ITEM_SIZE = 256
+
+
+class HostedQueue(Places):
+    """One queue of a host.
+
+    Args:
+        timers: the clock and the calls at a time that the driver provides.
+        maxsize: how many items may wait, 0 for any number.
+        lease_timeout: seconds after which a delivery that is not settled returns though its owner
+            is alive; None for never.
+        name: what its log records call it.
+        max_deliveries: how often an item may be handed out to owners that are lost, or that let
+            the time of their lease pass, or that cannot unpickle it, before `bury` is given it; a
+            nack is its owner's decision, and counts for nothing here.
+        bury: takes such an item; without it they are handed out for ever.
+        max_unsettled: items that one owner may have on lease at once; it is handed no more until
+            it settles some.
+        max_unsettled_bytes: bytes of them, but for the item that takes it over.
+        max_waiting: calls of one owner that may wait here at once.
+        afford: asked before items are put whether there is memory to keep so many bytes; raises
+            `MemoryError` where not.
+        warn: logs a warning whose cause is an owner's.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        maxsize: int = 0,
+        *,
+        max_waiting: int = sys.maxsize,
+        afford: Callable[[int], None] | None = None,
+        warn: Callable[..., None] = logger.warning,
+        **options: Any,
+    ) -> None:
+        super().__init__(timers, maxsize, **options)
+        self._warn = warn
+        self._afford = afford
+        self._room = WaitingRoom(max_waiting)
+        self._getters, self._putters = self._room.getters, self._room.putters
+        self._joiners = self._room.joiners
+
+    def statistics(self) -> dict[str, int | bool]:
+        """What there is now, and what there was in all."""
+        return {
+            **super().statistics(),
+            "waiting_getters": self._room.count_getters(),
+            "waiting_putters": sum(len(parked.frames or ()) for parked in self._putters),
+        }
+
+    # -- putting ------------------------------------------------------------------------------
+
+    def put(
+        self,
+        frames: Sequence[Data],
+        timeout: float | None,
+        reply: Reply,
+        *,
+        owner: Hashable = None,
+        ticket: Hashable = None,
+    ) -> None:
+        """Append frames in order, waiting for room up to `timeout` seconds (None: for ever).
+
+        Replies the number of frames that were appended: all, or the first few where the time was
+        up, the call was cancelled or the queue was shut down meanwhile. Replies `MemoryError`, and
+        appends none, where there is no memory for them.
+        """
+        if self.is_shutdown:
+            reply(QueueShutDown("the queue was shut down; nothing more can be put"))
+            return
+        if self._afford is not None:
+            try:
+                self._afford(sum(map(len, frames)) + len(frames) * ITEM_SIZE)
+            except MemoryError as exc:
+                reply(exc)
+                return
+        if 0 < self.maxsize < len(self._backlog) + len(frames):
+            parked = Parked(owner, ticket, reply, frames=deque(frames))
+            self._wait(self._putters, parked, timeout)
+        else:
+            self._append(frames)
+            if self._getters:
+                self._move()
+            reply(len(frames))
+
+    def add(self, data: Data) -> None:
+        """Append an item, room or not. One that comes after an immediate shutdown is dropped."""
+        if not self._dropping:
+            self._append([data])
+            self._move()
+
+    # -- receiving ----------------------------------------------------------------------------
+
+    def receive(
+        self,
+        count: int,
+        timeout: float | None,
+        reply: Reply,
+        *,
+        owner: Hashable = None,
+        ticket: Hashable = None,
+        lease: bool = True,
+    ) -> None:
+        """Hand out up to `count` items, waiting for the first up to `timeout` seconds.
+
+        Replies a list of (delivery id, attempt, data), empty where the time was up or the call
+        was cancelled; `QueueShutDown` where no item can come any more. Without `lease` the items
+        are the receiver's at once, and what stands for the id is what `undeliver` takes.
+        """
+        count = max(1, count)
+        if not self._backlog.anything() or (lease and not self._leases.room(owner)[0]):
+            self._wait(self._getters, Parked(owner, ticket, reply, count, lease), timeout)
+        else:
+            self._hand_out(reply, owner, count, lease)
+            if self._putters or self.is_shutdown:
+                self._move()
+
+    def join(
+        self,
+        timeout: float | None,
+        reply: Reply,
+        *,
+        owner: Hashable = None,
+        ticket: Hashable = None,
+    ) -> None:
+        """Reply True once every item is done; False where the time was up or it was cancelled."""
+        self._wait(self._joiners, Parked(owner, ticket, reply), timeout)
+
+    # -- endings ------------------------------------------------------------------------------
+
+    def cancel(self, owner: Hashable, ticket: Hashable) -> None:
+        """Let a parked call answer now, with what it has."""
+        for parked in self._room.owned_by(owner):
+            if parked.ticket == ticket:
+                self._give_up(parked)
+                return
+
+    def owner_lost(self, owner: Hashable) -> int:
+        """Nobody is there any more: forget what it waited for, return what it leased, and say how
+        many items that were."""
+        for parked in self._room.owned_by(owner):
+            self._room.leave(parked)
+            if parked.frames is not None:
+                parked.reply(parked.accepted)
+        items = self._leases.end_all(owner)
+        self._lost(items)
+        self._move()
+        return len(items)
+
+    def holder_lost(self, holder: Hashable, *, said_so: bool = False) -> int:
+        """A holder will not come back: return what it may never have known to be its own, and say
+        how many items that were. What it did know of stays counted, until somebody of whom
+        nothing is known says that it is done. Where it `said_so`, it did not know of the rest."""
+        items = self._takes.give_up(holder)
+        if said_so:
+            for item in items:
+                self._untaken(item, False)
+        else:
+            self._lost(items)
+            self._move()
+        return len(items)
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Refuse puts from now on; end receives once nothing can come, or now if `immediate`,
+        which drops the items that nobody has received."""
+        self.is_shutdown = True
+        while self._putters:
+            parked = next(iter(self._putters))
+            self._room.leave(parked)
+            parked.reply(
+                parked.accepted or QueueShutDown("the queue was shut down while waiting for room")
+            )
+        if immediate:
+            self._dropping = True
+            self._done += self._backlog.clear()
+            for owner in list(self._room.stalled):
+                self._room.resume(owner)
+        self._move()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _wait(self, line: Line, parked: Parked, timeout: float | None) -> None:
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("'timeout' must be a number")
+        self._room.enter(parked, line)
+        self._move()
+        if timeout is None or parked.line is None:
+            return
+        if timeout <= 0:
+            self._give_up(parked)
+        else:
+            parked.timer = self._timers.call_at(
+                self._timers.time() + timeout, lambda: self._give_up(parked)
+            )
+
+    def _give_up(self, parked: Parked) -> None:
+        line = parked.line
+        self._room.leave(parked)
+        if parked.frames is not None:
+            parked.reply(parked.accepted)
+        else:
+            parked.reply(False if line is self._joiners else [])
+
+    def _settled(self, owner: Hashable) -> None:
+        """An owner has ended leases."""
+        if owner in self._room.stalled and self._leases.room(owner)[0]:
+            self._room.resume(owner)
+        self._move()
+
+    def _move(self) -> None:
+        """The only place where parked calls meet items, room and the end of work."""
+        while True:
+            if self._putters:
+                self._admit()
+            if not self._getters or not self._backlog.anything():
+                break
+            parked = next(iter(self._getters))
+            if parked.lease and not self._leases.room(parked.owner)[0]:
+                self._room.stall(parked)
+                continue
+            self._room.leave(parked)
+            self._hand_out(parked.reply, parked.owner, parked.count, parked.lease)
+        # What is leased or delayed may still come back, so receivers wait for it.
+        if self._dropping or (self.is_shutdown and not self._backlog and not self._leases):
+            self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
+        if self._joiners and not self.unfinished:
+            self._end(self._joiners, True)
+
+    def _admit(self) -> None:
+        while self._putters and not self.full():
+            parked = next(iter(self._putters))
+            frames = parked.frames
+            assert frames is not None
+            while frames and not self.full():
+                self._append([frames.popleft()])
+                parked.accepted += 1
+            if not frames:
+                self._room.leave(parked)
+                parked.reply(parked.accepted)
+
+    def _end(self, line: Line, answer: object) -> None:
+        while line:
+            parked = next(iter(line))
+            self._room.leave(parked)
+            parked.reply(answer)
+
+    def _expired(self, items: list[Item]) -> None:
+        self._warn("%d deliveries of queue %r were not settled in time", len(items), self.name)
+        self._lost(items)
+        for owner in list(self._room.stalled):
+            if self._leases.room(owner)[0]:
+                self._room.resume(owner)
+        self._move()

@@ -1,0 +1,1 @@
+"""`connect` and `host`: how a program comes to a manager."""

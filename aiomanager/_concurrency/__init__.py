@@ -1,0 +1,1 @@
+"""What anyio leaves open: tasks that belong to a loop, futures, batches."""

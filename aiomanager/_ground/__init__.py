@@ -1,0 +1,1 @@
+"""The ground: errors, addresses and keys. Knows the standard library alone."""

@@ -1,0 +1,141 @@
+"""The clients of ours at a host: who they are, and what they ask for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._broker.queue import HostedQueue
+from .._ground.errors import ConnectionLostError
+from .._wire.messages import QUEUE_PREFIX, dump
+from .._wire.requests import Request, from_tuple
+from .client_sessions import Client, Clients
+from .connection import Peer
+from .faces import Answer, OwnFace, Send
+from .reactor import Reactor
+
+
+class OwnClients:
+    """Answers the requests of aiomanager's own clients, each once however often it is sent.
+
+    Args:
+        queues: by their names.
+        unknown: the error for a name that no queue has.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        queues: Mapping[str, HostedQueue],
+        unknown: Callable[[str], KeyError],
+    ) -> None:
+        self.clients = Clients(reactor, self._forgotten)
+        self.client_of: dict[Peer, tuple[str, Client]] = {}
+        self._reactor = reactor
+        self._queues = queues
+        self._unknown = unknown
+        self._run = random.getrandbits(62)  # no secret: names this run to those who come back
+        self._faces = {
+            QUEUE_PREFIX + name: OwnFace(q, self._run, self._find) for name, q in queues.items()
+        }
+
+    def introduce(self, peer: Peer, name: str, lost: Callable[[Peer], None]) -> None:
+        """A client of ours has connected. What an older connection of its left behind ends first:
+        the client has given it up, even if this side has not heard of that yet.
+
+        Args:
+            lost: is told of a connection that is closed here.
+        """
+        client = self.clients.introduce(name)
+        if client.peer is not None:
+            older, client.peer = client.peer, None
+            older.close()
+            lost(older)
+        client.peer = peer
+        self.client_of[peer] = (name, client)
+
+    def left(self, peer: Peer) -> None:
+        """A connection has ended; its client may come back."""
+        name, client = self.client_of.pop(peer, ("", None))  # nothing where it said goodbye
+        if client is not None and client.peer is peer:
+            self.clients.left(name)
+
+    def answer(self, peer: Peer, request: Request) -> None:
+        """Answer a request, now or when there is something to answer. Raises PermissionError for
+        those who have not said who they are."""
+        known = self.client_of.get(peer)
+        if known is None:
+            raise PermissionError("a request with an id is for those who have said who they are")
+        client = known[1]
+
+        def send(answer: Answer) -> bool:
+            try:
+                parts = dump((*answer, request.request_id))
+            except MemoryError:
+                peer.starve()
+                return False
+            return peer.send(parts)
+
+        def run(send: Send) -> None:
+            try:
+                face = self._faces.get(request.ident)
+                if face is not None:
+                    face.call(peer, client, request, send)
+                elif request.method == "ping":
+                    send(("#RETURN", None))
+                elif request.method == "hello":
+                    send(("#RETURN", self._hello(client, *request.args)))
+                elif request.method == "goodbye":
+                    self._goodbye(peer)
+                    send(("#RETURN", None))
+                else:
+                    raise self._unknown(request.ident.removeprefix(QUEUE_PREFIX))
+            except Exception as exc:
+                send(("#ERROR", exc))
+
+        if not request.number:
+            run(send)
+            return
+        channel = request.ident, request.channel
+        try:
+            client.once(channel, request.number, run, send, again=request.again)
+        except (RuntimeError, ConnectionLostError) as exc:
+            send(("#ERROR", exc))
+
+    def answer_tuple(self, peer: Peer, request: tuple[Any, ...]) -> None:
+        """The same for a request that came as a pickle, and was read as plain data."""
+        try:
+            known = from_tuple(request)
+        except ValueError as exc:
+            peer.send(dump(("#ERROR", exc, request[4])))
+        else:
+            self.answer(peer, known)
+
+    def _hello(self, client: Client, run: int | None, returns_within: float) -> tuple[int, float]:
+        """A client of ours says in which run of the host it was connected the last time, if any,
+        and for how long it may come back; it is told which run this is, and how long it is
+        remembered."""
+        client.hello(run == self._run, returns_within)
+        return self._run, client.kept
+
+    def _goodbye(self, peer: Peer) -> None:
+        """A client of ours does not come back, and will not read what it has not read yet."""
+        name, client = self.client_of.pop(peer)
+        self.clients.forget(name)
+        for hosted in client.queues:
+            hosted.holder_lost(client, said_so=True)
+
+    def _forgotten(self, client: Client) -> None:
+        for hosted in client.queues:
+            if returned := hosted.holder_lost(client):
+                self._reactor.warn(
+                    "a client did not come back; %d items of queue %r, of which it may not have "
+                    "known that they were its own, go to others",
+                    returned, hosted.name,
+                )  # fmt: skip
+
+    def _find(self, name: str) -> HostedQueue:
+        if name not in self._queues:
+            raise self._unknown(name)
+        return self._queues[name]

@@ -1,0 +1,160 @@
+"""`Condition`s at a manager, as coroutines use them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from .._concurrency.finalizers import on_behalf_of_nobody
+from .._concurrency.futures import finish
+from .._transport.base import Conversation
+from .locks import AsyncLock, Hold, release_all, releasing_all
+from .references import Reference
+
+
+class AsyncCondition(AsyncLock):
+    """A `Condition`; an async context manager, as it is a lock too."""
+
+    _own = frozenset({"acquire", "release", "wait", "notify", "notify_all"})
+    _kind = re.compile(r"<Condition\(")
+
+    async def _is_owned(self) -> bool:
+        return True
+
+    async def wait(self, *args: Any, **kwds: Any) -> Any:
+        """`wait(timeout=None)`: release the lock, wait up to `timeout` seconds, for ever if None,
+        for a notification, and acquire the lock again, which may take longer; whether there was a
+        notification.
+
+        Each waiting task costs a thread and a connection, here and at the host. The host is not
+        asked in slices: a notification that comes while a slice that has ended waits for the lock
+        would be lost. As with any condition, look in a loop whether what you wait for is there, or
+        use `wait_for`.
+
+        Cancelled, this task does not own the lock any more, at once: what follows up to its
+        release runs without it, and the release does nothing. At the host the wait is ended by a
+        `notify_all`, so others may wake for nothing; a notification that comes for a task that has
+        left is passed on.
+        """
+        if self._hold is None and not await self._is_of_its_kind():
+            return await self._call("wait", *args, **kwds)
+        return await self._wait(*args, **kwds)
+
+    async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait up to `timeout` seconds, for ever if None, until the predicate is true, and return
+        what it returned last. It may be a coroutine function, and is called with the lock held,
+        after each notification and at least once in each slice of half a second.
+
+        Cancelled, as `wait`.
+        """
+        home = self._reference.home
+        deadline = None if timeout is None else anyio.current_time() + timeout
+        while True:
+            result = predicate()
+            if inspect.isawaitable(result):
+                result = await result
+            left = home.wait_slice
+            if deadline is not None:
+                left = min(left, deadline - anyio.current_time())
+            if result or left <= 0:
+                return result
+            await self.wait(left)
+
+    async def notify(self, *args: Any, **kwds: Any) -> Any:
+        """`notify(n=1)`: wake up to `n` of those who wait; RuntimeError where this task does not
+        own the lock. Cancelled, they are woken all the same."""
+        return await self._notify("notify", *args, **kwds)
+
+    async def notify_all(self, *args: Any, **kwds: Any) -> Any:
+        """Wake all who wait; as `notify`."""
+        return await self._notify("notify_all", *args, **kwds)
+
+    async def _notify(self, method: str, *args: Any, **kwds: Any) -> Any:
+        if self._hold is None and not await self._is_of_its_kind():
+            return await self._call(method, *args, **kwds)
+        hold = self._owned_hold(method)
+        reference = hold.reference
+        conversation = reference.answer(reference.request(method, *args, **kwds))
+        return await finish(
+            lambda: reference.home.surely(
+                hold.link, conversation, reference.home.call_timeout, release_all(reference)
+            )
+        )
+
+    def _owned_hold(self, purpose: str) -> Hold:
+        hold = self._hold
+        if hold is None or hold.lost:
+            raise RuntimeError(f"cannot {purpose}: this task does not own {self!r}; acquire it")
+        return hold
+
+    async def _wait(self, timeout: float | None = None) -> bool:
+        hold = self._owned_hold("wait")
+        reference = hold.reference
+        home = reference.home
+        hold.waits = True
+
+        async def work() -> bool:
+            try:
+                return await home.surely(
+                    hold.link,
+                    reference.tell("wait", timeout),
+                    None,
+                    release_all(reference),
+                    hurry=lambda: home.converse_now(_waking(reference, 0.5)),
+                )
+            finally:
+                hold.waits = False
+
+        try:
+            return await finish(
+                work,
+                discard=lambda notified: on_behalf_of_nobody(
+                    lambda: _end_wait(reference, hold, notified)
+                ),
+            )
+        except Exception:
+            raise
+        except BaseException:
+            hold.lost = True
+            if timeout is None or timeout > home.wait_slice:
+                on_behalf_of_nobody(lambda: _wake(reference, hold))
+            raise
+
+
+async def _end_wait(reference: Reference, hold: Hold, notified: bool) -> None:
+    """A wait is over whose task has left."""
+    try:
+        await reference.home.surely(
+            hold.link,
+            releasing_all(reference, notify=notified),
+            reference.home.call_timeout,
+            release_all(reference),
+        )
+    finally:
+        reference.home.give_back(hold.link)
+
+
+def _waking(reference: Reference, seconds: float) -> Conversation[bool]:
+    """Wake all who wait, if the lock is to be had."""
+    if not (yield from reference.tell("acquire", True, seconds)):
+        return False
+    yield from reference.tell("notify_all")
+    yield from reference.tell("release")
+    return True
+
+
+async def _wake(reference: Reference, hold: Hold) -> None:
+    home = reference.home
+    awake = False
+    while hold.waits and not awake:
+        link = await reference.borrow()
+        try:
+            awake = await home.surely(
+                link, _waking(reference, home.wait_slice), home.call_timeout, lambda _: None
+            )
+        finally:
+            home.give_back(link)

@@ -1,0 +1,123 @@
+"""Pools of processes at a manager, as coroutines use them. Their results are waited for in slices,
+by one call for all tasks of this process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import anyio
+
+from .._concurrency.futures import finish
+from .._transport.base import Conversation
+from .base import AsyncProxy, Limit, shared_waits
+from .references import Reference
+
+
+class AsyncResult(AsyncProxy):
+    """What a `Pool` is computing. Any number of waiting tasks cost one thread and one
+    connection."""
+
+    _own = frozenset({"wait", "get"})
+    _kind = re.compile(r"<multiprocessing\.pool\.(Apply|Map)Result ")
+
+    async def wait(self, *args: Any, **kwds: Any) -> Any:
+        """`wait(timeout=None)`: wait up to `timeout` seconds, for ever if None, until it is there.
+        Cancelled, it has changed nothing: the pool computes on."""
+        limit = Limit(args, kwds)
+        if not await limit.keep(self._is_of_its_kind):
+            return await self._call("wait", *args, **kwds)
+        await self._wait(limit)
+        return None
+
+    async def get(self, *args: Any, **kwds: Any) -> Any:
+        """`get(timeout=None)`: wait for the result and return it, or raise what the function has
+        raised.
+
+        Raises `multiprocessing.TimeoutError` where it is not there within `timeout` seconds.
+        Cancelled, the result stays where it is.
+        """
+        limit = Limit(args, kwds)
+        if not await limit.keep(self._is_of_its_kind):
+            return await self._call("get", *args, **kwds)
+        await self._wait(limit)
+        reference = self._reference
+        request = reference.request("get", 0)
+        return await limit.keep(lambda: finish(lambda: reference.ask(request, 0)))
+
+    async def ready(self, *args: Any, **kwds: Any) -> Any:
+        """Whether it is there."""
+        return await self._call("ready", *args, **kwds)
+
+    async def successful(self, *args: Any, **kwds: Any) -> Any:
+        """Whether the function has raised nothing; ValueError where it has not ended."""
+        return await self._call("successful", *args, **kwds)
+
+    async def _wait(self, limit: Limit) -> None:
+        await shared_waits(self._reference, _is_ready_within).wait(limit.left(), limit.latest)
+
+
+async def _is_ready_within(reference: Reference, seconds: float) -> bool | None:
+    def conversation() -> Conversation[bool]:
+        yield from reference.tell("wait", seconds)
+        return bool((yield from reference.tell("ready")))
+
+    return await reference.converse(conversation(), seconds) or None
+
+
+class AsyncPool(AsyncProxy):
+    """A `Pool` at the host; functions must be importable by its processes. As an async context
+    manager it is terminated at the end, as the standard library's."""
+
+    _own = frozenset({"apply", "map", "starmap"})
+    _kind = re.compile(r"<multiprocessing\.pool\.(Thread)?Pool |<.* pool_size=\d+>$")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._call("terminate")
+
+    async def apply(self, *args: Any, **kwds: Any) -> Any:
+        """`apply(func, args=(), kwds={})`: run a function in the pool and return its result, or
+        raise what it raises. Cancelled, it runs on in the pool."""
+        return await self._run("apply", _apply, *args, **kwds)
+
+    async def map(self, *args: Any, **kwds: Any) -> Any:
+        """`map(func, iterable, chunksize=None)`: run a function for each item and return the
+        results in order. Cancelled, the pool works on."""
+        return await self._run("map", _map, *args, **kwds)
+
+    async def starmap(self, *args: Any, **kwds: Any) -> Any:
+        """`starmap(func, iterable, chunksize=None)`: `map` with an item for all arguments of a
+        call."""
+        return await self._run("starmap", _starmap, *args, **kwds)
+
+    async def _run(
+        self, method: str, arguments: Callable[..., tuple[Any, ...]], *args: Any, **kwds: Any
+    ) -> Any:
+        """A method that would hold a thread of the host until it has its result."""
+        if not await self._is_of_its_kind():
+            return await self._call(method, *args, **kwds)
+        result = await self._call(f"{method}_async", *arguments(*args, **kwds))
+        return await result.get()
+
+
+def _apply(
+    func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    return func, tuple(args), dict(kwds or {})
+
+
+def _map(
+    func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+) -> tuple[Any, ...]:
+    return func, list(iterable), chunksize
+
+
+def _starmap(
+    func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+) -> tuple[Any, ...]:
+    return func, [tuple(item) for item in iterable], chunksize

@@ -1,0 +1,262 @@
+"""`wrap`: what a coroutine gets for a proxy, by the methods that the object exposes."""
+
+from __future__ import annotations
+
+import pickle
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing import managers
+from multiprocessing.context import get_spawning_popen
+from typing import Any
+
+from .._concurrency.finalizers import cut_at_exit
+from .._ground.addresses import parse
+from .._ground.errors import ConfigurationError, EncodeError, RemoteError
+from .._queue.prefetching import PREFETCH
+from .._queue.queue import AsyncQueue
+from .._transport.base import Conversation, LinkPool
+from .._transport.session import Session
+from .._wire.items import pickle_for_hosts
+from .._wire.messages import QUEUE_PREFIX
+from .._wire.replies import NotThereError
+from ..engines.hosted import HostedEngine
+from ..engines.stock.engine import StockEngine
+from ..engines.stock.leftovers import Target
+from .base import AsyncProxy
+from .conditions import AsyncCondition
+from .host_connections import CALL_TIMEOUT, RECONNECT, Home, home_at, home_of
+from .kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
+from .locks import AsyncLock
+from .pools import AsyncPool, AsyncResult
+from .references import Reference, set_wrapper
+
+# The first whose methods are all exposed.
+_KINDS: Mapping[frozenset[str], Callable[[Reference], AsyncProxy]] = {
+    frozenset({"acquire", "release", "wait", "notify"}): AsyncCondition,
+    frozenset({"is_set", "set", "clear", "wait"}): AsyncEvent,
+    frozenset({"__getattribute__", "wait", "abort", "reset"}): AsyncBarrier,
+    frozenset({"apply_async", "map_async", "starmap_async", "terminate"}): AsyncPool,
+    frozenset({"get", "wait", "ready", "successful"}): AsyncResult,
+    frozenset({"__next__"}): AsyncIteratorProxy,
+    frozenset({"__getattribute__", "__setattr__", "__delattr__"}): AsyncNamespace,
+}
+
+# What a lock may expose beside `acquire` and `release`; a pool of something has these two as well.
+_LOCK_NAMES = frozenset(
+    {"acquire", "release", "acquire_lock", "release_lock", "locked", "locked_lock", "get_value"}
+)
+
+
+def wrap(proxy: Any, *, sentinel: object = None) -> Any:
+    """Make a proxy of the standard library awaitable, whatever manager it comes from: what
+    `SyncManager` offers, and classes that a user registered.
+
+    Args:
+        proxy: what a manager gave: `manager.dict()`, `manager.get_task_queue()`.
+        sentinel: for a queue, the item that ends iterations over it; `NO_SENTINEL` for none.
+
+    Returns an `AsyncQueue` for what has the methods of a queue, and an `AsyncProxy` for everything
+    else. Among these, locks are async context managers, iterators are for `async for`, and a
+    `Condition`, `Event`, `Barrier`, `Namespace`, `Pool` or a pool's result has the methods of its
+    kind. What the object exposes decides, not how it was registered.
+
+    It talks to the host on worker threads of its own, and needs no closing: its connections close
+    when it is garbage. The proxy itself may be used as before.
+
+    Where the proxy's type does not say what the object exposes, as one written by hand without
+    `_exposed_` does not, the host is asked, and `wrap` waits for that: a millisecond, and as long
+    as connecting may take (5 s) where the host is away.
+
+    What has the methods of a queue by name, and whose `put` takes no `block` and `timeout`, cannot
+    be an `AsyncQueue`, which its first use says; `AsyncManager.proxy` gives an `AsyncProxy` for it.
+
+    Raises:
+        ConfigurationError: it is no proxy, or one whose manager does not pickle.
+        ConnectionLostError: the host had to be asked, and is away.
+    """
+    if not isinstance(proxy, managers.BaseProxy):
+        raise ConfigurationError(
+            f"wrap() takes a proxy that a manager gave, such as manager.dict() or what a "
+            f"registered name returns; this is a {type(proxy).__name__}"
+        )
+    private: Any = proxy
+    if private._serializer != "pickle":
+        raise ConfigurationError(f"wrap() cannot speak {private._serializer!r}; use 'pickle'")
+    token = private._token
+    home = home_of(parse(token.address), private._authkey)
+    exposed = getattr(type(proxy), "_exposed_", None)
+    if exposed is None:
+        exposed = home.function_now("get_methods", token)
+    return wrap_reference(Reference(home, token, exposed, proxy), sentinel)
+
+
+def wrap_reference(reference: Reference, sentinel: object = None) -> Any:
+    """`wrap` for a reference."""
+    exposed = reference.exposed or frozenset()
+    if is_queue(exposed):
+        return _queue(reference, sentinel)
+    for methods, kind in _KINDS.items():
+        if methods <= exposed:
+            return kind(reference)
+    if {"acquire", "release"} <= exposed <= _LOCK_NAMES:
+        return AsyncLock(reference)
+    return AsyncProxy(reference)
+
+
+def is_queue(exposed: Sequence[str] | frozenset[str]) -> bool:
+    """Whether these are a queue's methods. `put` and `get` are a cache's too."""
+    return {"put", "get"} <= set(exposed) and bool({"get_nowait", "task_done"} & set(exposed))
+
+
+def _queue(reference: Reference, sentinel: object, prefetch: int = PREFETCH) -> AsyncQueue[Any]:
+    hosted = reference.ident.startswith(QUEUE_PREFIX)
+    name = reference.ident[len(QUEUE_PREFIX) :] if hosted else reference.typeid
+    engine = _WrappedHosted if hosted else _WrappedStock
+    return AsyncQueue(
+        lambda: engine(reference),
+        name,
+        sentinel,
+        prefetch,
+        reduce=partial(passed_on, reference, sentinel, prefetch),
+        methods=None if hosted else partial(_methods_of, reference),
+    )
+
+
+async def _methods_of(reference: Reference) -> AsyncProxy:
+    return AsyncProxy(reference)
+
+
+def passed_on(reference: Reference, sentinel: object, prefetch: int, for_hosts: bool) -> Any:
+    """How a queue pickles for another process of ours, where it is wrapped again; what goes to a
+    host is the standard library's proxy. The key goes along to a child that is being started, and
+    to nobody else: as with those proxies, others have it or are told it."""
+    if for_hosts:
+        return reference.__reduce__()
+    home = reference.home
+    authkey = home.authkey if get_spawning_popen() is not None else None
+    token = managers.Token(reference.typeid, home.address.value, reference.ident)
+    exposed = None if reference.exposed is None else tuple(reference.exposed)
+    return _unpickled_queue, (token, authkey, exposed, sentinel, prefetch)
+
+
+def _unpickled_queue(
+    token: Any,
+    authkey: bytes | None,
+    exposed: Sequence[str] | None,
+    sentinel: object,
+    prefetch: int,
+) -> AsyncQueue[Any]:
+    reference = Reference(home_at(token.address, authkey), token, exposed, counted=False)
+    return _queue(reference, sentinel, prefetch)
+
+
+class _WrappedHosted(HostedEngine):
+    def __init__(self, reference: Reference) -> None:
+        lane = reference.home.lane()
+        session = Session(
+            lane.open, lane.converse_now, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
+        )
+        cut_at_exit(session)
+        super().__init__(session, reference.ident, threads=True)
+        self._reference = reference
+        weakref.finalize(self, session.close_from_anywhere).atexit = False
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+            await self._session.aclose()
+        finally:
+            self._session.close()
+
+
+class _WrappedStock(StockEngine):
+    def __init__(self, reference: Reference) -> None:
+        pool = LinkPool(reference.home.lane().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT)
+        pool.close_after_use()
+        cut_at_exit(pool)
+
+        async def resolve(gone: Target | None) -> Target:
+            if gone is not None:
+                raise RemoteError(
+                    f"the host at {reference.home} does not have this {reference.typeid!r} any "
+                    "more; was it restarted?"
+                )
+            await reference.adopt()
+            if reference.exposed is None:
+                await reference.find_exposed()
+            return Target(reference.ident, tuple(reference.exposed or ()), reference)
+
+        super().__init__(pool, resolve, reference.home.wait_slice, reference.home.lane())
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+            await self.end()
+        finally:
+            self._pool.close()
+
+
+async def create(home: Home, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:
+    """Call what is registered under a name and wrap what it gives. To be run by a task that no
+    caller can cancel."""
+    try:
+        ident, exposed = await home.pool.function("create", name, *args, **kwds)
+    except NotThereError as exc:
+        raise unknown_name(exc, name, home) from exc
+    except (pickle.PicklingError, TypeError, AttributeError) as exc:
+        raise EncodeError(f"the arguments for {name!r} cannot be pickled: {exc}") from exc
+    token = managers.Token(name, home.address.value, ident)
+    reference = Reference(home, token, exposed)
+    reference.counted()
+    if is_queue(reference.exposed or ()) and not ident.startswith(QUEUE_PREFIX):
+        try:
+            await check_queue(reference, home.pool)
+        except ConfigurationError:
+            return AsyncProxy(reference)
+    return wrap_reference(reference)
+
+
+async def check_queue(reference: Reference, pool: LinkPool) -> None:
+    """Raise `ConfigurationError` where what has the methods of a queue does not take the arguments
+    of one. To be run by a task that no caller can cancel."""
+    if not {"put", "get"} <= (reference.exposed or frozenset()):
+        return  # which the engine says
+    lacking = await pool.call(_lacking(reference))
+    if lacking is not None:
+        raise ConfigurationError(
+            f"{reference.typeid!r} has a put and a get, but its put() takes no {lacking}, "
+            "without which there is no waiting that can be left; call its own methods on what "
+            f"`await manager.proxy({reference.typeid!r})` gives"
+        )
+
+
+def _lacking(reference: Reference) -> Conversation[str | None]:
+    """Ask for an argument that the object's `put` does not take, and a queue's does.
+
+    A call with a name that no function knows raises before anything is done, and its error has the
+    first of the names that were in vain."""
+    names = {"block": False, "timeout": 0, "aiomanager_asks": None}
+    try:
+        yield from reference.answer(reference.request("put", **names))
+    except TypeError as exc:
+        text = str(exc)
+        for name in ("block", "timeout"):
+            if f"argument '{name}'" in text or f"'{name}' is an invalid" in text:
+                return name
+        if "no keyword arguments" in text:
+            return "block"
+    except Exception:
+        return None  # what it means the first use will show
+    return None
+
+
+def unknown_name(error: NotThereError, name: str, where: object) -> Exception:
+    """The error for a name under which nothing is registered, if that is what was not there."""
+    if error.key != name:
+        return error
+    return ConfigurationError(f"no queue or object is registered at {where} as {name!r}")
+
+
+set_wrapper(wrap_reference)
+pickle_for_hosts(AsyncQueue, lambda queue: queue.reduce(for_hosts=True))

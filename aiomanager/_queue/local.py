@@ -1,0 +1,142 @@
+"""A queue as one event loop of one process uses it: what it sends, what it waits for, what it
+holds. Another loop has one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary, ref
+
+from .._concurrency.batching import Batcher
+from .._concurrency.event_loop import current_loop, current_task
+from .._concurrency.futures import Failure, Slot, begin
+from .._ground.errors import ConfigurationError, QueueEmpty
+from ..engines.base import Action, QueueEngine, Received, Settlement
+from .deliveries import Delivery, Items, lost_lease
+from .fetcher import Inbox, Return
+from .sender import Outbox
+
+T = TypeVar("T")
+
+
+class LocalQueue(Generic[T]):
+    """The parts of a queue that live on an event loop.
+
+    Args:
+        engine: the queue at its host, for this loop.
+        name: its name at the host.
+    """
+
+    def __init__(self, engine: QueueEngine, name: str) -> None:
+        self.engine = engine
+        self.name = name
+        self.outbox = Outbox(engine)
+        self.inbox = Inbox(engine)
+        self._loop = ref(current_loop())
+        self._settlements: Batcher[Settlement, bool] = Batcher(
+            engine.settle, patience=engine.patience
+        )
+        # Settlements of several steps; one at a time, as the engine wants moves.
+        self._steps: Batcher[Callable[[], Awaitable[bool]], bool] = Batcher(_run, limit=1)
+        self._done: Batcher[None, None] = Batcher(self._send_task_done, patience=engine.patience)
+        # By the task that iterates. Weak, as an iteration that was left has to end and hand its
+        # item back, and as a task that has ended iterates no more.
+        self._iterations: WeakKeyDictionary[Any, ref[Items[T]]] = WeakKeyDictionary()
+
+    async def aclose(self) -> None:
+        """Send what is on its way, and give back what is held here for nobody."""
+        await self.outbox.drained()
+        await self._steps.drained()
+        await self._settlements.drained()
+        await self._done.drained()
+        await self.inbox.drained()
+        await self.engine.aclose()
+
+    # -- deliveries ---------------------------------------------------------------------------
+
+    def check_loop(self) -> None:
+        """Refuse what belongs to this event loop in another one."""
+        loop = current_loop()
+        if self._loop() is not loop:
+            raise ConfigurationError(
+                f"this belongs to another event loop ({self._loop() or 'one that has ended'}), "
+                f"and not to the one that runs here ({loop}): use it in the loop that received it"
+            )
+
+    @property
+    def lease_holder(self) -> object:
+        """What leases hang on: they have ended where it is another. None where a host has none."""
+        return self.engine.lease_holder
+
+    async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
+        """Lease up to `count` items, as soon as there is at least one."""
+        while True:
+            leased = await self.inbox.receive(count, timeout, take=False)
+            if leased:
+                return [Delivery(self, received) for received in leased]
+            if timeout is not None:
+                raise QueueEmpty("the queue is empty")
+
+    def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
+        """Send a settlement; the slot holds whether the lease was still there."""
+        if action != "ack":
+            return self.inbox.hand_back(received, action, delay)
+        settlement = (received.delivery_id, action, delay)
+        if received.counted is None:
+            return self._settlements.submit_soon(settlement)
+
+        async def work() -> bool:
+            await received.until_counted()
+            return await self._settlements.submit(settlement)
+
+        return self._steps.submit_soon(work)
+
+    def leave_behind(self, received: Received, how: Return) -> None:
+        """`settle_soon` for finalizers, which run on any thread."""
+        self.inbox.leave_behind(received, how)
+
+    async def move(self, received: Received, target: LocalQueue[Any], frame: bytes) -> bool:
+        """Put an item in another queue and ack this one; whether the lease was still there. One
+        step where one host of ours has both queues; else the put comes first, so that a crash in
+        between leaves the item in both rather than in neither."""
+
+        async def work() -> bool:
+            await received.until_counted()
+            if self.engine.host is target.engine.host is not None:
+                return await self.engine.move(received.delivery_id, target.name, frame)
+            await target.outbox.put([frame], None)
+            acked = self.engine.settle([(received.delivery_id, "ack", 0.0)], "move")
+            return (await acked.wait())[0]
+
+        return await self._steps.submit(work)
+
+    # -- what is done -------------------------------------------------------------------------
+
+    def remember_iteration(self, iteration: Items[T]) -> None:
+        """The running task works on what this iteration has handed out last."""
+        self._iterations[current_task()] = ref(iteration)
+
+    def forget_iteration(self) -> None:
+        """The running task's iteration has ended."""
+        self._iterations.pop(current_task(), None)
+
+    async def task_done(self) -> None:
+        """The item of the running task's iteration is done, or else one that was taken."""
+        iteration_of = self._iterations.get(current_task())
+        iteration = None if iteration_of is None else iteration_of()
+        settling = iteration.done_soon() if iteration is not None else None
+        if settling is None:
+            await self._done.submit_soon(None).wait()
+        elif not await settling.wait():
+            raise lost_lease()
+
+    def _send_task_done(self, entries: Sequence[None]) -> Slot[list[Failure | None]]:
+        return begin(lambda: self._count_done(entries))
+
+    async def _count_done(self, entries: Sequence[None]) -> list[Failure | None]:
+        outcomes = await self.engine.task_done(len(entries))
+        return [None if error is None else Failure(error) for error in outcomes]
+
+
+def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Slot[list[bool]]:
+    return begin(works[0]).map(lambda moved: [moved])

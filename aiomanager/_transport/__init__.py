@@ -1,0 +1,1 @@
+"""Connections to a host, and what is said over them."""

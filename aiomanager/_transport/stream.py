@@ -1,0 +1,239 @@
+"""The stream lane: the manager's protocol on a socket that the event loop watches, with no thread.
+
+It guarantees what the thread lane does. A host that stalls in the middle of a message holds up
+those who wait for that message, and nothing else on the event loop. It knows neither queues nor
+items.
+
+The sockets are plain ones that do not block, and anyio tells when they are ready: a send that the
+socket takes at once, as most are, then costs a system call and no turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import anyio
+
+from .._concurrency.event_loop import call_when_readable
+from .._ground.addresses import Address
+from .._ground.errors import ConnectionLostError
+from .._wire.messages import (
+    HANDSHAKE_LIMIT,
+    MESSAGE_LIMIT,
+    TURN_SIZE,
+    Buffer,
+    MessageReader,
+    client_handshake,
+    one_write,
+    pack,
+    unsent,
+)
+from .approach import Approach, Place
+from .base import Conversation, Link, in_time, introduce, lost
+from .connecting import connect, find, is_silent
+from .forks import belongs_to_this_process
+
+T = TypeVar("T")
+
+
+class StreamLink(Link):
+    """A socket that carries messages."""
+
+    def __init__(self, sock: socket.socket, address: Address) -> None:
+        belongs_to_this_process(sock)
+        self._socket = sock
+        self._address = address
+        self._reader = MessageReader(HANDSHAKE_LIMIT)
+        self._stop_listening: Callable[[], object] = lambda: None
+        self._awaits_reply = False
+
+    async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
+        try:
+            parts = next(conversation)
+            while True:
+                try:
+                    reply = await in_time(self.exchange(parts), timeout, self._address)
+                except ConnectionLostError:
+                    self.broken = True
+                    raise
+                parts = conversation.send(reply)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
+        if not self._awaits_reply:
+            raise BrokenPipeError("the event loop has left in the middle of a request")
+        self._socket.settimeout(max(0.001, timeout))
+
+        def receive() -> Buffer:
+            while (message := self._reader.next()) is None:
+                if not self._reader.read(self._socket):
+                    raise EOFError
+            return message
+
+        with contextlib.suppress(StopIteration):
+            while True:
+                request = conversation.send(receive())
+                for part in pack(request):
+                    self._socket.sendall(part)
+
+    def is_alive(self) -> bool:
+        return is_silent(self._socket) and not self._reader.midway
+
+    def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
+        return pack(parts)
+
+    def send_now(self, prepared: list[Buffer]) -> list[Buffer]:
+        try:
+            if len(prepared) == 1 and len(prepared[0]) < TURN_SIZE:
+                sent = self._socket.send(prepared[0])
+            else:
+                sent = self._send_some(prepared)
+        except BlockingIOError:
+            return prepared
+        except OSError as exc:
+            raise lost(self._address, exc) from exc
+        return unsent(prepared, sent)
+
+    def _send_some(self, prepared: list[Buffer]) -> int:
+        parts, _ = one_write(prepared)
+        if not hasattr(self._socket, "sendmsg"):  # as on Windows
+            return self._socket.send(parts[0])
+        return self._socket.sendmsg(parts)
+
+    async def send_rest(self, rest: Sequence[Buffer]) -> None:
+        left = list(rest)
+        while left:
+            await in_time(anyio.wait_writable(self._socket), None, self._address)
+            left = self.send_now(left)
+
+    def listen(
+        self,
+        on_messages: Callable[[list[Buffer]], None],
+        on_lost: Callable[[ConnectionLostError], None],
+    ) -> None:
+        def readable() -> None:
+            try:
+                messages = self._read()
+            except ConnectionLostError as exc:
+                self.close()
+                on_lost(exc)
+            else:
+                on_messages(messages)
+
+        self._stop_listening = call_when_readable(self._socket, readable)
+
+    def _read(self) -> list[Buffer]:
+        """What has come, but no more than some, so that a host that always has more to say leaves
+        others a turn."""
+        messages: list[Buffer] = []
+        left = TURN_SIZE
+        try:
+            while not messages and left > 0:
+                count = self._reader.read(self._socket)
+                if not count:
+                    raise EOFError
+                left -= count
+                while (message := self._reader.next()) is not None:
+                    messages.append(message)
+        except BlockingIOError:
+            pass
+        except ConnectionLostError:
+            raise
+        except (OSError, EOFError) as exc:
+            raise lost(self._address, exc) from exc
+        return messages
+
+    def close(self) -> None:
+        if self._socket.fileno() == -1:
+            return
+        self._stop_listening()
+        # Without an event loop there is nobody to notify.
+        with contextlib.suppress(OSError, RuntimeError):
+            anyio.notify_closing(self._socket)
+        # The host shall know at once; uvloop puts the closing off until it has let go of a socket.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    async def exchange(self, parts: Sequence[Buffer]) -> Buffer:
+        """Send a message and wait for the next; for handshakes and conversations, in which
+        nothing comes unasked."""
+        await self.send_rest(self.send_now(pack(parts)))
+        self._awaits_reply = True
+        reply = await self.receive_one()
+        self._awaits_reply = False
+        return reply
+
+    async def receive_one(self) -> Buffer:
+        """Wait for one message, and leave what comes after it."""
+        while (message := self._reader.next()) is None:
+            await anyio.wait_readable(self._socket)
+            if not self._reader.read(self._socket):
+                raise EOFError
+        return message
+
+    async def authenticate(self, authkey: bytes) -> None:
+        """Go through the handshake, in which no message may be long; from then on any may."""
+        handshake = client_handshake(authkey)
+        with contextlib.suppress(StopIteration):
+            step = next(handshake)
+            while True:
+                if step is None:
+                    step = handshake.send(await self.receive_one())
+                else:
+                    await self.send_rest(self.send_now(pack([step])))
+                    step = next(handshake)
+        self._reader.limit = MESSAGE_LIMIT
+
+
+class StreamLane:
+    """Makes links of the stream lane.
+
+    Args:
+        connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
+            however many attempts, to authenticate and to introduce oneself.
+    """
+
+    def __init__(self, address: Address, authkey: bytes, connect_timeout: float) -> None:
+        self._address = address
+        self._authkey = authkey
+        self._timeout = connect_timeout
+        self._good: Place | None = None  # where the host was found last
+
+    async def open(self, name: str | None) -> Link:
+        """Connect, authenticate, and introduce this side as `name`, if one is given.
+
+        Raises:
+            ConnectionLostError: there is no host, it does not answer in time, or connecting fails
+                for whatever other reason.
+            ConfigurationError: no host can ever be there.
+            AuthenticationError: the keys differ.
+
+        Cancelled, it leaves at once, and nothing stays open.
+        """
+        approach = Approach(self._address, self._timeout, self._good)
+        with approach.errors():
+            await find(approach)
+            while approach.goes_on():
+                with approach:
+                    return await self._open(name, approach)
+        raise approach.error() from approach.cause
+
+    async def _open(self, name: str | None, approach: Approach) -> Link:
+        link: StreamLink | None = None
+        try:
+            with anyio.fail_after(approach.left):
+                link = StreamLink(await connect(approach), self._address)
+                await link.authenticate(self._authkey)
+                if name is not None:
+                    await link.converse(introduce(name), None)
+        except BaseException:
+            if link is not None:
+                link.close()
+            raise
+        self._good = approach.connected
+        return link

@@ -1,0 +1,1 @@
+"""The bytes of the protocol: no socket, no thread, no event loop."""

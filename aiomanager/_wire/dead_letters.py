@@ -1,0 +1,50 @@
+"""What a dead-letter queue holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._broker.backlog import Item
+from .items import decode
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """What stands in a dead-letter queue for an item that was given up: by `consume`, after its
+    last retry, or by the host, after too many consumers were lost with it.
+
+    Attributes:
+        data: the item as it travelled, also where no process can unpickle it.
+        reason: the last error, as text.
+        attempts: how often the item was handed out.
+        queue: the name of the queue that it came from.
+    """
+
+    __module__ = "aiomanager"  # it travels
+
+    data: bytes = field(repr=False)
+    reason: str
+    attempts: int
+    queue: str
+
+    @property
+    def item(self) -> Any:
+        """The item. Raises `DecodeError` where this process cannot unpickle it."""
+        return decode(self.data)
+
+
+def given_up(item: Item, queue: str) -> DeadLetter:
+    """The letter of an item of a queue that too many consumers did not survive, or could not
+    unpickle, at the host."""
+    reasons: list[str] = []
+    if item.losses:
+        reasons.append(f"its consumer was lost {_times(item.losses)}")
+    if item.rejects:
+        reasons.append(f"its consumer could not unpickle it {_times(item.rejects)}")
+    reason = "; ".join(reasons)
+    return DeadLetter(bytes(item.data), reason, item.attempt, queue)
+
+
+def _times(count: int) -> str:
+    return f"{count} times" if count > 1 else "once"

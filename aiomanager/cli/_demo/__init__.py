@@ -1,0 +1,1 @@
+"""`aiomanager demo`: what the package is for, to be seen."""

@@ -1,0 +1,1 @@
+"""A queue at a stock manager: what it takes to lose nothing there."""
