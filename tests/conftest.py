@@ -24,7 +24,7 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
-from tests import leaks
+from tests.support import leaks
 
 hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tests")

@@ -1,6 +1,6 @@
 """Each example runs as it stands, and says what its header promises.
 
-test_web_example.py has those with a web server.
+web/test_example.py has those with a web server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import EXAMPLES, Program
+from tests.support.programs import EXAMPLES, Program
 
 KEY = "a key of the tests, long enough"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import aiomanager
-from tests.programs import PROJECT, Program
+from tests.support.programs import PROJECT, Program
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 

@@ -11,22 +11,17 @@ import anyio
 import pytest
 
 from aiomanager._broker.queue import HostedQueue
-from tests import (
-    test_host_ending,
-    test_host_peers,
-    test_host_returns,
-    test_hosted,
-    test_hosted_takes,
-)
+from tests.broker import test_queue, test_takes
 from tests.chaos.catalogue import FAULTS
 from tests.chaos.defects import DEFECTS, seeded
 from tests.chaos.faults import carry_out
 from tests.chaos.processes import Nursery
-from tests.consumer import test_items
-from tests.consumer.hosting import Hosting
 from tests.fuzz import targets
-from tests.hosted_calls import FakeTimers, Owner
-from tests.hosts import serving
+from tests.host import test_ending, test_returns, test_strangers
+from tests.queue.consumer import test_items
+from tests.queue.consumer.hosting import Hosting
+from tests.support.hosted_calls import FakeTimers, Owner
+from tests.support.hosts import serving
 
 # So that who has them now keeps them for as long as it takes the others to say something.
 LONG_LEASES = {"lease_timeout": 1.5}
@@ -89,38 +84,38 @@ def test_the_checker_sees(nursery: Nursery, seed: int, name: str) -> None:
 def an_item_that_was_refused() -> None:
     """It is the next to be handed out."""
     queue = HostedQueue(FakeTimers())
-    test_hosted.test_a_refused_item_is_handed_out_again(Owner(queue, "one"), Owner(queue, "other"))
+    test_queue.test_a_refused_item_is_handed_out_again(Owner(queue, "one"), Owner(queue, "other"))
 
 
 def an_item_that_was_refused_for_a_while() -> None:
     """It is handed out when its time has come."""
     clock = FakeTimers()
     queue = HostedQueue(clock)
-    test_hosted.test_a_refused_item_may_have_to_wait(queue, Owner(queue), clock)
+    test_queue.test_a_refused_item_may_have_to_wait(queue, Owner(queue), clock)
 
 
 def a_cancelled_receive() -> None:
     """It takes nothing."""
-    test_hosted.test_a_cancelled_receive_takes_nothing(Owner(HostedQueue(FakeTimers())))
+    test_queue.test_a_cancelled_receive_takes_nothing(Owner(HostedQueue(FakeTimers())))
 
 
 def a_take_for_nobody() -> None:
     """Its item is at its place again."""
     queue = HostedQueue(FakeTimers())
-    test_hosted_takes.test_what_is_restored_is_at_its_place_again(queue, Owner(queue, "one"))
+    test_takes.test_what_is_restored_is_at_its_place_again(queue, Owner(queue, "one"))
 
 
 def a_take_that_was_never_read() -> None:
     """It is undone when its taker is given up."""
     queue = HostedQueue(FakeTimers())
     one, other = Owner(queue, "one"), Owner(queue, "other")
-    test_hosted_takes.test_a_take_that_was_never_read_is_undone(queue, one, other)
+    test_takes.test_a_take_that_was_never_read_is_undone(queue, one, other)
 
 
 def a_repeated_request() -> None:
     """A request that is sent again gets the answer that it had, in its channel."""
     with serving() as host:
-        test_host_returns.test_a_repeated_request_is_not_run_again(host)
+        test_returns.test_a_repeated_request_is_not_run_again(host)
 
 
 def a_sentinel() -> None:
@@ -151,9 +146,9 @@ SEEN_BY_A_TEST: dict[str, Callable[[], object]] = {
     "answer_before_last": a_repeated_request,
     "any_key": a_stranger_without_the_key,
     "no_handshake_limit": a_stranger_with_much_to_say,
-    "no_message_limit": test_host_peers.test_messages_over_the_limit_are_not_read,
-    "no_unauthenticated_limit": (test_host_peers.test_too_many_strangers_push_one_another_out),
-    "stops_at_once": test_host_ending.test_replies_get_out,
+    "no_message_limit": test_strangers.test_messages_over_the_limit_are_not_read,
+    "no_unauthenticated_limit": (test_strangers.test_too_many_strangers_push_one_another_out),
+    "stops_at_once": test_ending.test_replies_get_out,
 }
 
 

@@ -15,9 +15,9 @@ from tests.chaos.processes import Nursery
 from tests.chaos.raw import RawClient, StockQueue, connect
 from tests.chaos.stage import KEY, QUEUE, Stage
 from tests.chaos.waits import until
-from tests.faults import KEY as FAULTS_KEY
-from tests.faults import Relay, RestartableHost, relay
-from tests.waiting import wait_until
+from tests.support.faults import KEY as FAULTS_KEY
+from tests.support.faults import Relay, RestartableHost, relay
+from tests.support.waiting import wait_until
 
 HANDSHAKE_TIMEOUT = 1.0  # enough for one that is not silent, on a machine under load
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.cli.shells import TIMEOUT, Result, Shell, first_line, stop
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 PYTHON = f"'{sys.executable}' -c"
 

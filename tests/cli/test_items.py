@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from tests.cli.shells import TIMEOUT, Result, first_line, stop
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.differential.conftest import FULL, METHODS
-from tests.programs import PROJECT
-from tests.waiting import while_busy
+from tests.support.programs import PROJECT
+from tests.support.waiting import while_busy
 
 pytest.importorskip("test._test_multiprocessing", reason="this Python came without its tests")
 

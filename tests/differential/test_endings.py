@@ -18,8 +18,8 @@ import pytest
 from tests.differential import ending
 from tests.differential.conftest import FULL, QUICK
 from tests.differential.world import PATIENCE, World
-from tests.programs import PROJECT
-from tests.waiting import POLL_INTERVAL, while_busy
+from tests.support.programs import PROJECT
+from tests.support.waiting import POLL_INTERVAL, while_busy
 
 # Seconds from the end of a program to its item being there for others.
 BACK = 1.0

@@ -15,7 +15,7 @@ import pytest
 import aiomanager
 from tests.differential import loops
 from tests.differential.world import World
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 BACKENDS = ("asyncio", "trio")
 each_thread = pytest.mark.only(faces=("standard", "asyncio-a-thread", "trio-a-thread"))

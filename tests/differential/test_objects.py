@@ -12,7 +12,7 @@ import pytest
 from aiomanager import AsyncQueue
 from tests.differential import hosts
 from tests.differential.world import World
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 # What belongs to a task wants a loop that lasts.
 lasting = pytest.mark.only(lambda face, kind: "-a-" not in face)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.differential.world import World
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.processes
 

@@ -19,7 +19,7 @@ import pytest
 
 import aiomanager
 from tests.differential import faces, hosts, loops
-from tests.waiting import wait_until_sync, while_busy
+from tests.support.waiting import wait_until_sync, while_busy
 
 # Seconds for what must happen and takes no time by itself.
 PATIENCE = 10.0

@@ -56,7 +56,7 @@ class Outcome:
 
 def main() -> int:
     """Fuzz each target in a process of its own, which may die of it; 1 where one failed."""
-    from tests.fuzz.targets import TARGETS  # where atheris looks on, nothing is imported before it
+    from tests.fuzz.targets import TARGETS
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--executions", type=int, default=1_000_000, help="of all targets together")

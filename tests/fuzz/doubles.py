@@ -16,7 +16,7 @@ from aiomanager._host import server
 from aiomanager._host.connection import Peer
 from aiomanager._host.settings import HostRegistry, HostSettings
 from aiomanager._wire.messages import Buffer, MessageReader, client_handshake, pack
-from tests.hosted_calls import FakeTimers
+from tests.support.hosted_calls import FakeTimers
 
 RUN = 1  # that of the host, which a fuzzer could not guess
 KEY = b"a key of the tests, long enough"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import objects
+from tests.support import objects
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def all_freed(manager: Any, before: int) -> None:

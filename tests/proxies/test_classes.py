@@ -12,9 +12,9 @@ import pytest
 import aiomanager
 from aiomanager import ConfigurationError, wrap
 from aiomanager._proxies.host_connections import Home
-from tests import objects
 from tests.proxies.freed import all_freed
-from tests.waiting import wait_until
+from tests.support import objects
+from tests.support.waiting import wait_until
 
 
 # -- classes that a user registered ------------------------------------------------------------

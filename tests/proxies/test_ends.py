@@ -16,8 +16,8 @@ import pytest
 
 import aiomanager
 from aiomanager import wrap
-from tests import objects
-from tests.waiting import wait_until, while_busy
+from tests.support import objects
+from tests.support.waiting import wait_until, while_busy
 
 
 # -- hosts that go away ------------------------------------------------------------

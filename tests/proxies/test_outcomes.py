@@ -16,8 +16,8 @@ import aiomanager
 from aiomanager import wrap
 from aiomanager._concurrency.futures import replica
 from aiomanager._wire.replies import NotThereError, load_queue_reply, load_reply
-from tests import objects
 from tests.proxies.freed import all_freed
+from tests.support import objects
 
 ERRORS: list[Exception] = [
     ValueError("value"),

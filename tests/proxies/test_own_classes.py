@@ -12,8 +12,8 @@ import pytest
 import aiomanager
 from aiomanager import AsyncProxy, AsyncQueue, ConfigurationError, wrap
 from aiomanager._proxies.kinds import AsyncNamespace
-from tests import objects
-from tests.waiting import wait_until
+from tests.support import objects
+from tests.support.waiting import wait_until
 
 # How a wrapped object is come by.
 ways = pytest.mark.parametrize("way", ["wrap", "proxy of a stock host", "proxy of ours"])

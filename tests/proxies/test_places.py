@@ -16,8 +16,8 @@ import anyio
 import pytest
 
 from aiomanager import wrap
-from tests import objects
-from tests.waiting import wait_until
+from tests.support import objects
+from tests.support.waiting import wait_until
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 BACKENDS = ("asyncio", "trio")

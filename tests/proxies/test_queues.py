@@ -8,8 +8,8 @@ import pytest
 import aiomanager
 from aiomanager import AsyncQueue, ConfigurationError, wrap
 from aiomanager._proxies.references import Reference
-from tests import objects
 from tests.proxies.freed import all_freed
+from tests.support import objects
 
 
 # -- queues ------------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 
 from aiomanager import wrap
 from aiomanager._proxies.long_poll import Turns
-from tests import objects
 from tests.proxies.freed import all_freed
-from tests.waiting import wait_until
+from tests.support import objects
+from tests.support.waiting import wait_until
 
 
 # -- calls that wait ------------------------------------------------------------

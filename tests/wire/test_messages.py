@@ -30,7 +30,7 @@ from aiomanager._wire.messages import (
     load,
     split,
 )
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 from tests.wire.peers import beside, joined, read
 
 pytestmark = pytest.mark.every_python

@@ -24,7 +24,7 @@ from tests.chaos.programs.endings import EXIT_CODES, WAYS
 from tests.chaos.raw import StockQueue
 from tests.chaos.stage import KEY, LANES, QUEUE, Stage
 from tests.chaos.waits import Stuck, until
-from tests.waiting import while_busy
+from tests.support.waiting import while_busy
 
 # Seconds: for a whole program, and for what it held to be back.
 PROGRAM_SECONDS = 30.0

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests import pythons
 from tests.chaos.checker import Rules
 from tests.chaos.faults import Fault
 from tests.chaos.logs import Tail
 from tests.chaos.processes import ROOT
 from tests.chaos.stage import KEY, QUEUE, Stage
 from tests.chaos.waits import until
+from tests.support import pythons
 
 COUNT = 20  # messages
 # From here on the handshake names its digest, and both sides can do without MD5.

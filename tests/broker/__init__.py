@@ -1,0 +1,1 @@
+"""The hosted queue as a state machine."""

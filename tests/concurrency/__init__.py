@@ -1,0 +1,1 @@
+"""Tasks, batches and event loops."""

@@ -1,0 +1,1 @@
+"""The host's process, as its clients meet it."""

@@ -1,0 +1,1 @@
+"""`AsyncQueue`, apart from which engine it has."""

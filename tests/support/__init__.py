@@ -1,0 +1,1 @@
+"""What tests share: hosts, faults, and the detectors of what is left behind."""

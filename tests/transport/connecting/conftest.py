@@ -1,0 +1,64 @@
+"""Lanes to connect by."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from aiomanager._ground.addresses import parse
+from aiomanager._host.server import QueueServer
+from aiomanager._transport.stream import StreamLane
+from aiomanager._transport.thread import ThreadLane
+from tests.support.hosts import serving
+from tests.transport.connecting.rogues import KEY
+
+MakeLane = Callable[..., Any]
+
+
+@pytest.fixture(params=["stream", "thread"])
+def lane_name(request: pytest.FixtureRequest) -> Any:
+    """Both lanes, as `connect` names them."""
+    return request.param
+
+
+@pytest.fixture
+def lane(lane_name: str) -> MakeLane:
+    """Makes a lane to an address."""
+
+    def make(address: Any, timeout: float = 5.0, key: bytes = KEY) -> StreamLane | ThreadLane:
+        kind = StreamLane if lane_name == "stream" else ThreadLane
+        return kind(parse(address), key, timeout)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[QueueServer]:
+    """A host at 127.0.0.1."""
+    with serving(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Names of hosts, each with the IP addresses that a look-up finds, or what it does instead."""
+    known: dict[str, Sequence[str] | Callable[[], Any]] = {}
+    _teach(monkeypatch, known)
+    return known
+
+
+def _teach(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, Any]) -> None:
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *args: Any, **kwds: Any) -> Any:
+        found = known.get(host)
+        if found is None:
+            return real(host, port, *args, **kwds)
+        if callable(found):
+            return found()
+        return [entry for ip in found for entry in real(ip, port, *args, **kwds)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

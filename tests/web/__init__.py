@@ -1,0 +1,1 @@
+"""The web example, in a real server and a real browser."""
