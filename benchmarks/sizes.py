@@ -49,7 +49,7 @@ def summarise(samples: Samples) -> Report:
         ours = samples.medians(OURS, what)
         tables.append(
             Table(
-                f"{what}s of {CONCURRENCY} coroutines: the stream lane's rate to each, by size",
+                f"{what}s of {CONCURRENCY} coroutines: the stream transport's rate to each",
                 ["", *(_size(size) for size in sizes)],
                 [
                     [

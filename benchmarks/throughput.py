@@ -84,7 +84,7 @@ def summarise(samples: Samples) -> Report:
     ]
     tables = [
         Table(
-            f"{CLAIMED} coroutines: the stream lane's rate to each, and each one's items a second",
+            f"{CLAIMED} coroutines: the stream transport's rate to each, and items a second",
             ["", "put, times", "get, times", "put/s", "get/s"],
             rows,
         ),

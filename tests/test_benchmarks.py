@@ -22,6 +22,6 @@ def test_a_benchmark_prints_its_claims_and_its_table():
     )
     assert done.returncode == 0, done.stderr
     assert "median of one awaited put, to the blocking proxy's" in done.stdout
-    for label in ("aiomanager, stream lane", "blocking proxy", "anyio.to_thread"):
+    for label in ("aiomanager, stream transport", "blocking proxy", "anyio.to_thread"):
         assert f"\n  {label}  " in done.stdout, done.stdout
     assert "not measured" not in done.stdout

@@ -46,7 +46,7 @@ async def managers() -> None:
         jobs: AsyncQueue[Job] = manager.queue("jobs", sentinel="stop")
         await use(jobs)
         assert_type(await manager.shutdown(), None)
-    async with aiomanager.connect(("127.0.0.1", 50000), "key", wait=5, lane="thread"):
+    async with aiomanager.connect(("127.0.0.1", 50000), "key", wait=5, transport="thread"):
         pass
     async with aiomanager.connect(Path("host.sock"), on_reconnect=lambda: None):
         pass
@@ -57,7 +57,7 @@ async def managers() -> None:
     async with aiomanager.host(["jobs"]):  # type: ignore[arg-type]
         pass
     aiomanager.connect(50000)  # type: ignore[arg-type]
-    aiomanager.connect("host.sock", lane="fast")  # type: ignore[arg-type]
+    aiomanager.connect("host.sock", transport="fast")  # type: ignore[arg-type]
 
 
 async def use(jobs: AsyncQueue[Job]) -> None:

@@ -41,14 +41,14 @@ class Places(ABC):
         lease_timeout: float | None = None,
         name: str = "",
         max_deliveries: int = 20,
-        bury: Callable[[Item], None] | None = None,
+        dead_letter: Callable[[Item], None] | None = None,
         max_unsettled: float = math.inf,
         max_unsettled_bytes: float = math.inf,
     ) -> None:
         self.maxsize = maxsize
         self.name = name
         self._max_deliveries = max_deliveries
-        self._bury = bury
+        self._dead_letter = dead_letter
         self.is_shutdown = False
         self._dropping = False  # shut down at once: what would return is dropped
         self._timers = timers
@@ -305,12 +305,12 @@ class Places(ABC):
         """Whoever had it could not unpickle it."""
         item.rejects += 1
         pause = FIRST_PAUSE * 2.0 ** min(item.rejects - 2, 30) if item.rejects > 1 else 0.0
-        self._hand_out_again(item, min(pause, LONGEST_PAUSE) if self._bury is None else 0.0)
+        self._hand_out_again(item, min(pause, LONGEST_PAUSE) if self._dead_letter is None else 0.0)
 
     def _hand_out_again(self, item: Item, pause: float) -> None:
-        if self._bury is not None and item.losses + item.rejects >= self._max_deliveries:
+        if self._dead_letter is not None and item.losses + item.rejects >= self._max_deliveries:
             self._done += 1
-            self._bury(item)
+            self._dead_letter(item)
         elif pause and not self._dropping:
             self._backlog.delay(item, pause)
         else:

@@ -29,7 +29,7 @@ from typing import Any
 from .._ground.errors import QueueShutDown
 from .backlog import Data, Item, Timers
 from .places import Places, logger
-from .waiters import Line, Parked, Reply, WaitingRoom
+from .waiters import Line, Reply, Waiter, WaitingRoom
 
 # Bytes that an item takes beside its own.
 ITEM_SIZE = 256
@@ -45,9 +45,9 @@ class HostedQueue(Places):
             is alive; None for never.
         name: what its log records call it.
         max_deliveries: how often an item may be handed out to owners that are lost, or that let
-            the time of their lease pass, or that cannot unpickle it, before `bury` is given it; a
-            nack is its owner's decision, and counts for nothing here.
-        bury: takes such an item; without it they are handed out for ever.
+            the time of their lease pass, or that cannot unpickle it, before `dead_letter` is given
+            it; a nack is its owner's decision, and counts for nothing here.
+        dead_letter: takes such an item; without it they are handed out for ever.
         max_unsettled: items that one owner may have on lease at once; it is handed no more until
             it settles some.
         max_unsettled_bytes: bytes of them, but for the item that takes it over.
@@ -79,7 +79,7 @@ class HostedQueue(Places):
         return {
             **super().statistics(),
             "waiting_getters": self._room.count_getters(),
-            "waiting_putters": sum(len(parked.frames or ()) for parked in self._putters),
+            "waiting_putters": sum(len(waiter.frames or ()) for waiter in self._putters),
         }
 
     # -- putting ------------------------------------------------------------------------------
@@ -109,8 +109,8 @@ class HostedQueue(Places):
                 reply(exc)
                 return
         if 0 < self.maxsize < len(self._backlog) + len(frames):
-            parked = Parked(owner, ticket, reply, frames=deque(frames))
-            self._wait(self._putters, parked, timeout)
+            waiter = Waiter(owner, ticket, reply, frames=deque(frames))
+            self._wait(self._putters, waiter, timeout)
         else:
             self._append(frames)
             if self._getters:
@@ -143,7 +143,7 @@ class HostedQueue(Places):
         """
         count = max(1, count)
         if not self._backlog.anything() or (lease and not self._leases.room(owner)[0]):
-            self._wait(self._getters, Parked(owner, ticket, reply, count, lease), timeout)
+            self._wait(self._getters, Waiter(owner, ticket, reply, count, lease), timeout)
         else:
             self._hand_out(reply, owner, count, lease)
             if self._putters or self.is_shutdown:
@@ -158,24 +158,24 @@ class HostedQueue(Places):
         ticket: Hashable = None,
     ) -> None:
         """Reply True once every item is done; False where the time was up or it was cancelled."""
-        self._wait(self._joiners, Parked(owner, ticket, reply), timeout)
+        self._wait(self._joiners, Waiter(owner, ticket, reply), timeout)
 
     # -- endings ------------------------------------------------------------------------------
 
     def cancel(self, owner: Hashable, ticket: Hashable) -> None:
         """Let a parked call answer now, with what it has."""
-        for parked in self._room.owned_by(owner):
-            if parked.ticket == ticket:
-                self._give_up(parked)
+        for waiter in self._room.owned_by(owner):
+            if waiter.ticket == ticket:
+                self._give_up(waiter)
                 return
 
     def owner_lost(self, owner: Hashable) -> int:
         """Nobody is there any more: forget what it waited for, return what it leased, and say how
         many items that were."""
-        for parked in self._room.owned_by(owner):
-            self._room.leave(parked)
-            if parked.frames is not None:
-                parked.reply(parked.accepted)
+        for waiter in self._room.owned_by(owner):
+            self._room.leave(waiter)
+            if waiter.frames is not None:
+                waiter.reply(waiter.accepted)
         items = self._leases.end_all(owner)
         self._lost(items)
         self._move()
@@ -199,10 +199,10 @@ class HostedQueue(Places):
         which drops the items that nobody has received."""
         self.is_shutdown = True
         while self._putters:
-            parked = next(iter(self._putters))
-            self._room.leave(parked)
-            parked.reply(
-                parked.accepted or QueueShutDown("the queue was shut down while waiting for room")
+            waiter = next(iter(self._putters))
+            self._room.leave(waiter)
+            waiter.reply(
+                waiter.accepted or QueueShutDown("the queue was shut down while waiting for room")
             )
         if immediate:
             self._dropping = True
@@ -213,27 +213,27 @@ class HostedQueue(Places):
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _wait(self, line: Line, parked: Parked, timeout: float | None) -> None:
+    def _wait(self, line: Line, waiter: Waiter, timeout: float | None) -> None:
         if timeout is not None and math.isnan(timeout):
             raise ValueError("'timeout' must be a number")
-        self._room.enter(parked, line)
+        self._room.enter(waiter, line)
         self._move()
-        if timeout is None or parked.line is None:
+        if timeout is None or waiter.line is None:
             return
         if timeout <= 0:
-            self._give_up(parked)
+            self._give_up(waiter)
         else:
-            parked.timer = self._timers.call_at(
-                self._timers.time() + timeout, lambda: self._give_up(parked)
+            waiter.timer = self._timers.call_at(
+                self._timers.time() + timeout, lambda: self._give_up(waiter)
             )
 
-    def _give_up(self, parked: Parked) -> None:
-        line = parked.line
-        self._room.leave(parked)
-        if parked.frames is not None:
-            parked.reply(parked.accepted)
+    def _give_up(self, waiter: Waiter) -> None:
+        line = waiter.line
+        self._room.leave(waiter)
+        if waiter.frames is not None:
+            waiter.reply(waiter.accepted)
         else:
-            parked.reply(False if line is self._joiners else [])
+            waiter.reply(False if line is self._joiners else [])
 
     def _settled(self, owner: Hashable) -> None:
         """An owner has ended leases."""
@@ -248,12 +248,12 @@ class HostedQueue(Places):
                 self._admit()
             if not self._getters or not self._backlog.anything():
                 break
-            parked = next(iter(self._getters))
-            if parked.lease and not self._leases.room(parked.owner)[0]:
-                self._room.stall(parked)
+            waiter = next(iter(self._getters))
+            if waiter.lease and not self._leases.room(waiter.owner)[0]:
+                self._room.stall(waiter)
                 continue
-            self._room.leave(parked)
-            self._hand_out(parked.reply, parked.owner, parked.count, parked.lease)
+            self._room.leave(waiter)
+            self._hand_out(waiter.reply, waiter.owner, waiter.count, waiter.lease)
         # What is leased or delayed may still come back, so receivers wait for it.
         if self._dropping or (self.is_shutdown and not self._backlog and not self._leases):
             self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
@@ -262,21 +262,21 @@ class HostedQueue(Places):
 
     def _admit(self) -> None:
         while self._putters and not self.full():
-            parked = next(iter(self._putters))
-            frames = parked.frames
+            waiter = next(iter(self._putters))
+            frames = waiter.frames
             assert frames is not None
             while frames and not self.full():
                 self._append([frames.popleft()])
-                parked.accepted += 1
+                waiter.accepted += 1
             if not frames:
-                self._room.leave(parked)
-                parked.reply(parked.accepted)
+                self._room.leave(waiter)
+                waiter.reply(waiter.accepted)
 
     def _end(self, line: Line, answer: object) -> None:
         while line:
-            parked = next(iter(line))
-            self._room.leave(parked)
-            parked.reply(answer)
+            waiter = next(iter(line))
+            self._room.leave(waiter)
+            waiter.reply(answer)
 
     def _expired(self, items: list[Item]) -> None:
         self._warn("%d deliveries of queue %r were not settled in time", len(items), self.name)

@@ -16,7 +16,7 @@ Reply = Callable[[Any], bool]
 
 
 @dataclass(slots=True, eq=False)
-class Parked:
+class Waiter:
     """A call that waits: for items (count), for room (frames), or for the queue to be done."""
 
     owner: Hashable
@@ -30,7 +30,7 @@ class Parked:
     line: Line | None = None  # where it waits
 
 
-Line = OrderedDict[Parked, None]  # first come, first served; anyone may leave
+Line = OrderedDict[Waiter, None]  # first come, first served; anyone may leave
 
 
 class WaitingRoom:
@@ -48,53 +48,53 @@ class WaitingRoom:
         self.joiners: Line = OrderedDict()
         # Getters whose owners have as much as they may have, until they settle some of it.
         self.stalled: dict[Hashable, Line] = {}
-        self._owned: dict[Hashable, dict[Parked, None]] = {}
+        self._owned: dict[Hashable, dict[Waiter, None]] = {}
 
-    def enter(self, parked: Parked, line: Line) -> None:
+    def enter(self, waiter: Waiter, line: Line) -> None:
         """Wait at the end of a line; raises RuntimeError where the owner has too many there."""
-        owned = self._owned.setdefault(parked.owner, {})
+        owned = self._owned.setdefault(waiter.owner, {})
         if len(owned) >= self._limit:
             raise RuntimeError(
                 f"{self._limit} calls of this client wait at this queue already, which is as many "
                 "as its host lets wait"
             )
-        owned[parked] = None
-        line[parked] = None
-        parked.line = line
+        owned[waiter] = None
+        line[waiter] = None
+        waiter.line = line
 
-    def leave(self, parked: Parked) -> None:
+    def leave(self, waiter: Waiter) -> None:
         """Wait no more."""
-        assert parked.line is not None
-        del parked.line[parked]
-        if not parked.line and self.stalled.get(parked.owner) is parked.line:
-            del self.stalled[parked.owner]
-        parked.line = None
-        owned = self._owned[parked.owner]
-        del owned[parked]
+        assert waiter.line is not None
+        del waiter.line[waiter]
+        if not waiter.line and self.stalled.get(waiter.owner) is waiter.line:
+            del self.stalled[waiter.owner]
+        waiter.line = None
+        owned = self._owned[waiter.owner]
+        del owned[waiter]
         if not owned:
-            del self._owned[parked.owner]
-        if parked.timer is not None:
-            parked.timer.cancel()
+            del self._owned[waiter.owner]
+        if waiter.timer is not None:
+            waiter.timer.cancel()
 
-    def owned_by(self, owner: Hashable) -> list[Parked]:
+    def owned_by(self, owner: Hashable) -> list[Waiter]:
         """What an owner has waiting here, oldest first."""
         return list(self._owned.get(owner, ()))
 
-    def stall(self, parked: Parked) -> None:
+    def stall(self, waiter: Waiter) -> None:
         """Let a getter wait until its owner has settled something."""
-        assert parked.line is not None
-        del parked.line[parked]
-        parked.line = self.stalled.setdefault(parked.owner, OrderedDict())
-        parked.line[parked] = None
+        assert waiter.line is not None
+        del waiter.line[waiter]
+        waiter.line = self.stalled.setdefault(waiter.owner, OrderedDict())
+        waiter.line[waiter] = None
 
     def resume(self, owner: Hashable) -> None:
         """Let the getters of an owner that were stalled be the first again."""
-        for parked in reversed(self.stalled.pop(owner, ())):
-            parked.line = self.getters
-            self.getters[parked] = None
-            self.getters.move_to_end(parked, last=False)
+        for waiter in reversed(self.stalled.pop(owner, ())):
+            waiter.line = self.getters
+            self.getters[waiter] = None
+            self.getters.move_to_end(waiter, last=False)
 
     def count_getters(self) -> int:
         """Items that are being waited for."""
         lines = (self.getters, *self.stalled.values())
-        return sum(parked.count for line in lines for parked in line)
+        return sum(waiter.count for line in lines for waiter in line)

@@ -9,7 +9,7 @@ from .._ground.authkeys import generate, require_strong, resolve
 from .._ground.errors import ConfigurationError
 from .host_process import HostProcess
 from .manager import AsyncManager
-from .options import ConnectOptions, Lane
+from .options import ConnectOptions, Transport
 
 
 def connect(
@@ -22,7 +22,7 @@ def connect(
     reconnect: float = 30.0,
     on_reconnect: Callable[[], None] | None = None,
     wait_slice: float = 0.5,
-    lane: Lane | None = None,
+    transport: Transport | None = None,
     queues: Mapping[str, int] | None = None,
 ) -> AsyncManager:
     """A manager at an address, to be used in `async with`.
@@ -40,7 +40,7 @@ def connect(
         on_reconnect: called when a lost connection to a host of ours was made again.
         wait_slice: seconds that one blocking call may wait at a stock host. If this process is
             killed, at most what arrives within one slice is lost there.
-        lane: "stream", the event loop's own sockets, or "thread", blocking calls on worker
+        transport: "stream", the event loop's own sockets, or "thread", blocking calls on worker
             threads; left out, "stream" where the address is a socket.
         queues: for `memory://`: the name of each queue and its maxsize. Left out, any name is
             good, and unbounded.
@@ -59,7 +59,7 @@ def connect(
         reconnect=reconnect,
         on_reconnect=on_reconnect,
         wait_slice=wait_slice,
-        lane=lane,
+        transport=transport,
     )
     return AsyncManager(where, key, options, memory_queues=queues)
 
@@ -72,7 +72,7 @@ def host(
     lease_timeout: float | None = None,
     dead_letter: str | None = None,
     max_deliveries: int = 20,
-    lane: Lane | None = None,
+    transport: Transport | None = None,
 ) -> AsyncManager:
     """A host process of this program's own and a connection to it, to be used in `async with`.
 
@@ -90,7 +90,7 @@ def host(
             `max_deliveries` times to consumers that were lost with them; without one they are
             handed out for ever.
         max_deliveries: see `dead_letter`.
-        lane: as in `connect`.
+        transport: as in `connect`.
 
     Raises:
         ConfigurationError: an argument cannot work; or at the start of the block, the address
@@ -109,4 +109,4 @@ def host(
         dead_letter=dead_letter,
         max_deliveries=max_deliveries,
     )
-    return AsyncManager(process, key, ConnectOptions(lane=lane))
+    return AsyncManager(process, key, ConnectOptions(transport=transport))

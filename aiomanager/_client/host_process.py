@@ -203,7 +203,7 @@ class HostProcess:
         except OSError as exc:
             raise _NoPythonError(exc.strerror or exc) from exc
         if self._unwanted:
-            self.hurry()
+            self.wake()
         assert process.stdin is not None
         assert process.stdout is not None
         lines = _Lines(TextReceiveStream(process.stdout))
@@ -248,7 +248,7 @@ class HostProcess:
         await process.wait()
         await process.aclose()
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Let a child that is starting, or only about to start, end instead. Not by force: it may
         have a socket to remove."""
         self._unwanted = True

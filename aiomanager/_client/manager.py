@@ -16,20 +16,20 @@ from weakref import ref
 import anyio
 
 from .._concurrency.event_loop import call_in, current_loop, has_ended, spawn
-from .._concurrency.futures import finish
+from .._concurrency.futures import run_to_completion
 from .._ground.addresses import Address, parse
 from .._ground.errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
 from .._host.faces import STOCK_METHODS
 from .._proxies.base import AsyncProxy
-from .._proxies.host_connections import home_of
+from .._proxies.host_connections import host_of
 from .._proxies.references import Reference
 from .._proxies.wrap import create, passed_on, unknown_name
 from .._queue.prefetching import PREFETCH
 from .._queue.queue import AsyncQueue
-from .._transport.base import LinkPool
+from .._transport.base import ConnectionPool
 from .._transport.session import Session
-from .._transport.stream import StreamLane
-from .._transport.thread import ThreadLane
+from .._transport.stream import StreamTransport
+from .._transport.thread import ThreadTransport
 from .._wire.messages import MESSAGE_LIMIT, QUEUE_PREFIX
 from .._wire.replies import NotThereError
 from ..engines.base import QueueEngine
@@ -115,15 +115,15 @@ class AsyncManager:
         self._queues = {}
         begun = anyio.Event()
         try:
-            await finish(lambda: self._begin(begun))
+            await run_to_completion(lambda: self._begin(begun))
         except BaseException:
             self._unwanted, self._open = True, False
             if self._process is None:
                 spawn(lambda: self._give_up(begun))
             else:
-                self._process.hurry()
+                self._process.wake()
                 with anyio.CancelScope(shield=True):
-                    await finish(lambda: self._give_up(begun))
+                    await run_to_completion(lambda: self._give_up(begun))
             raise
         return self
 
@@ -143,7 +143,7 @@ class AsyncManager:
         if self._open:
             self._check_open()
         with anyio.CancelScope(shield=True):
-            await finish(self._close)
+            await run_to_completion(self._close)
 
     def queue(
         self, name: str, *, sentinel: Any = ..., prefetch: int | EllipsisType = ...
@@ -198,7 +198,7 @@ class AsyncManager:
             raise ConfigurationError("memory:// hosts queues and nothing else")
         if self._hosted is not None and name in self._hosted:
             return self.queue(name)
-        return await finish(lambda: create(self._home, name, args, kwds))
+        return await run_to_completion(lambda: create(self._host, name, args, kwds))
 
     @property
     def host_pid(self) -> int | None:
@@ -218,7 +218,7 @@ class AsyncManager:
         if self._memory is not None:
             self._memory.host.shutdown()
             return
-        await finish(lambda: self._pool.function("shutdown"))
+        await run_to_completion(lambda: self._pool.function("shutdown"))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class AsyncManager:
                 await self._reach()
                 # Not before: a proxy in an item is tried with the key of the last home.
                 options = self._options
-                self._home = home_of(
+                self._host = host_of(
                     self._address,
                     self.authkey,
                     wait_slice=options.wait_slice,
@@ -258,15 +258,15 @@ class AsyncManager:
 
     def _prepare(self, address: Address) -> None:
         options = self._options
-        self._threads = options.lane == "thread" or address.kind == "pipe"
+        self._threads = options.transport == "thread" or address.kind == "pipe"
         to_host = address, self.authkey, options.connect_timeout
-        blocking = ThreadLane(*to_host)
-        lane = blocking if self._threads else StreamLane(*to_host)
-        self._pool = LinkPool(
-            lane.open, call_timeout=options.call_timeout, reconnect=options.reconnect
+        blocking = ThreadTransport(*to_host)
+        transport = blocking if self._threads else StreamTransport(*to_host)
+        self._pool = ConnectionPool(
+            transport.open, call_timeout=options.call_timeout, reconnect=options.reconnect
         )
         self._session = Session(
-            lane.open,
+            transport.open,
             blocking.converse_now,
             call_timeout=options.call_timeout,
             reconnect=options.reconnect,
@@ -310,7 +310,7 @@ class AsyncManager:
         was_open, self._open, self._unwanted = self._open, False, False
         loop = self._loop()
         if self._process is not None:
-            self._process.hurry()
+            self._process.wake()
         if loop is not None and not has_ended(loop):
             call_in(loop, self._closing.pop_all().close)
         else:
@@ -327,7 +327,7 @@ class AsyncManager:
             )
         if self._hosted is not None and name in self._hosted:
             token = managers.Token(name, self._address.value, QUEUE_PREFIX + name)
-            reference = Reference(self._home, token, STOCK_METHODS, counted=False)
+            reference = Reference(self._host, token, STOCK_METHODS, counted=False)
         elif name in self._found:
             reference = self._found[name]
         else:
@@ -354,7 +354,7 @@ class AsyncManager:
                 self._pool,
                 partial(self._create, name),
                 self._options.wait_slice,
-                self._home.lane(),
+                self._host.transport(),
             )
             self._stock_engines.append(engine)
             return engine
@@ -404,7 +404,7 @@ class AsyncManager:
             return Target(ident, methods)  # which nobody can use
         token = managers.Token(name, self._address.value, ident)
         # The host counts a reference, which is given up when this closes.
-        reference = self._found[name] = Reference(self._home, token, methods)
+        reference = self._found[name] = Reference(self._host, token, methods)
         reference.counted()
         return Target(ident, methods, reference)
 

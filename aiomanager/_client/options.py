@@ -8,7 +8,7 @@ from typing import Literal
 
 from .._ground.errors import ConfigurationError
 
-Lane = Literal["stream", "thread"]
+Transport = Literal["stream", "thread"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class ConnectOptions:
     reconnect: float = 30.0
     on_reconnect: Callable[[], None] | None = None
     wait_slice: float = 0.5
-    lane: Lane | None = None
+    transport: Transport | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.lane not in (None, "stream", "thread"):
-            raise ConfigurationError(f"lane is {self.lane!r}; give 'stream' or 'thread'")
+        if self.transport not in (None, "stream", "thread"):
+            raise ConfigurationError(f"transport is {self.transport!r}; give 'stream' or 'thread'")
         for name in ("wait", "connect_timeout", "call_timeout", "reconnect", "wait_slice"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(

@@ -12,7 +12,7 @@ import anyio
 
 from .._ground.errors import unanswered
 from .event_loop import call_later, call_soon
-from .futures import Slot, attempt, replica
+from .futures import Future, attempt, replica
 
 T = TypeVar("T")
 Entry = TypeVar("Entry")
@@ -22,7 +22,7 @@ Entry = TypeVar("Entry")
 MANY = 32
 
 
-class Submitted(Slot[T]):
+class Submitted(Future[T]):
     """An entry of a batch, and the place for its outcome.
 
     Attributes:
@@ -57,7 +57,7 @@ class Batcher(Generic[Entry, T]):
 
     def __init__(
         self,
-        send: Callable[[Sequence[Entry]], Slot[Any]],
+        send: Callable[[Sequence[Entry]], Future[Any]],
         *,
         limit: int = 1024,
         size: Callable[[Entry], int] | None = None,
@@ -134,7 +134,7 @@ class Batcher(Generic[Entry, T]):
             entries = [submitted.entry for submitted in batch]
             sending = attempt(partial(self._send, entries))
             if not sending.filled:
-                sending.then(self._sent)
+                sending.add_done_callback(self._sent)
                 return
             self._distribute(sending)
             if 0 < len(self._waiting) < self._enough:
@@ -148,25 +148,25 @@ class Batcher(Generic[Entry, T]):
             self._idle.set()
             self._idle = None
 
-    def _sent(self, sending: Slot[Any]) -> None:
+    def _sent(self, sending: Future[Any]) -> None:
         self._distribute(sending)
         if self._waiting:
             self._flush_soon()
         else:
             self._rest()
 
-    def _distribute(self, sending: Slot[Any]) -> None:
+    def _distribute(self, sending: Future[Any]) -> None:
         batch, self._under_way = self._under_way, ()
         error = sending.error
         if error is None:
             for submitted, outcome in zip(batch, sending.value, strict=True):
-                submitted.settle(outcome)
+                submitted.set_outcome(outcome)
             return
         for submitted in batch:
-            submitted.fail(replica(error))
+            submitted.set_exception(replica(error))
         while sending.behind is not None and self._waiting:
             # The host was given up while these waited as well.
-            self._waiting.popleft().fail(replica(sending.behind))
+            self._waiting.popleft().set_exception(replica(sending.behind))
 
     def _next_batch(self) -> list[Submitted[T]]:
         batch: list[Submitted[T]] = []
@@ -186,9 +186,9 @@ class Batcher(Generic[Entry, T]):
         over = monotonic() - self._patience
         for submitted in self._under_way:
             if submitted.began <= over and not submitted.filled:
-                submitted.fail(unanswered(self._patience, sent=True))
+                submitted.set_exception(unanswered(self._patience, sent=True))
         while self._waiting and self._waiting[0].began <= over:
-            self._waiting.popleft().fail(unanswered(self._patience, sent=False))
+            self._waiting.popleft().set_exception(unanswered(self._patience, sent=False))
         pending = [one.began for one in self._under_way if not one.filled]
         pending += [one.began for one in self._waiting]
         self._watched = bool(pending)

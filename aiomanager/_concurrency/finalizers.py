@@ -57,7 +57,7 @@ def on_behalf_of_nobody(work: Callable[[], Awaitable[object]]) -> None:
 
 
 class Connections(Protocol):
-    """A pool of links, or a session."""
+    """A pool of connections, or a session."""
 
     def cut(self) -> None:
         """Close all connections; threads that wait for something there are woken."""

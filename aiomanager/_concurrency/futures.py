@@ -34,7 +34,7 @@ class Failure:
         self.error = error
 
 
-class Slot(Generic[T]):
+class Future(Generic[T]):
     """A place for one outcome, which one task waits for, or one callback.
 
     It wakes its waiter through a future of the event loop's own, since there is one for every
@@ -66,9 +66,9 @@ class Slot(Generic[T]):
         self._conversions: tuple[tuple[_Convert, _ConvertError], ...] = ()
         # What wakes whoever waits: one of these, once there is somebody.
         self._future: asyncio.Future[None] | None = None
-        self._callback: Callable[[Slot[T]], object] | None = None
+        self._callback: Callable[[Future[T]], object] | None = None
 
-    def set(self, value: T) -> None:
+    def set_result(self, value: T) -> None:
         """Give a value to the waiter, or to `discard` where he has left."""
         if self._conversions:
             try:
@@ -79,7 +79,7 @@ class Slot(Generic[T]):
                 return
         self._fill(value, None)
 
-    def fail(self, error: Exception, *, behind: Exception | None = None) -> None:
+    def set_exception(self, error: Exception, *, behind: Exception | None = None) -> None:
         """Have an error raised where the outcome is waited for."""
         if self._conversions:
             try:
@@ -90,12 +90,12 @@ class Slot(Generic[T]):
         self.behind = behind
         self._fill(None, error)
 
-    def settle(self, outcome: T | Failure) -> None:
+    def set_outcome(self, outcome: T | Failure) -> None:
         """`set` or `fail`, as the outcome of an entry says."""
         if type(outcome) is Failure:
-            self.fail(outcome.error)
+            self.set_exception(outcome.error)
         elif self._conversions:  # asked here too, as nearly always a call can be saved
-            self.set(outcome)  # type: ignore[arg-type]
+            self.set_result(outcome)  # type: ignore[arg-type]
         else:
             self._fill(outcome, None)
 
@@ -142,8 +142,8 @@ class Slot(Generic[T]):
                 del error, self
         return self.value  # type: ignore[no-any-return]
 
-    def then(self, callback: Callable[[Slot[T]], object]) -> None:
-        """Call back with this slot once the outcome is there, where nobody waits for it: at once
+    def add_done_callback(self, callback: Callable[[Future[T]], object]) -> None:
+        """Call back with this future once the outcome is there, where nobody waits for it: at once
         where it is there already."""
         if self.filled:
             callback(self)
@@ -154,16 +154,16 @@ class Slot(Generic[T]):
         self,
         convert: _Convert,
         convert_error: _ConvertError = lambda error: error,
-    ) -> Slot[Any]:
-        """This slot, for what `convert` makes of the value, and `convert_error` of an error. What
+    ) -> Future[Any]:
+        """This future, for what `convert` makes of the value, and `convert_error` of an error. What
         one of them raises is the error."""
         if self.filled:
-            converted: Slot[Any] = Slot()
+            converted: Future[Any] = Future()
             converted.map(convert, convert_error)
             if self.error is None:
-                converted.set(self.value)
+                converted.set_result(self.value)
             else:
-                converted.fail(self.error, behind=self.behind)
+                converted.set_exception(self.error, behind=self.behind)
             return converted
         self._conversions += ((convert, convert_error),)
         return self
@@ -189,51 +189,51 @@ def replica(error: Exception) -> Exception:
     return other
 
 
-def filled(value: T) -> Slot[T]:
-    """A slot with a value in it."""
-    slot: Slot[T] = Slot()
-    slot.set(value)
-    return slot
+def filled(value: T) -> Future[T]:
+    """A future with a value in it."""
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
 
 
-def failed(error: Exception) -> Slot[Any]:
-    """A slot with an error in it."""
-    slot: Slot[Any] = Slot()
-    slot.fail(error)
-    return slot
+def failed(error: Exception) -> Future[Any]:
+    """A future with an error in it."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
-def attempt(start: Callable[[], Slot[T]]) -> Slot[T]:
-    """The slot that `start` returns, or one with the error that it raises."""
+def attempt(start: Callable[[], Future[T]]) -> Future[T]:
+    """The future that `start` returns, or one with the error that it raises."""
     try:
         return start()
     except Exception as exc:
         return failed(exc)
 
 
-def begin(
+def start_detached(
     work: Callable[[], Awaitable[T]], discard: Callable[[T], object] | None = None
-) -> Slot[T]:
-    """Run `work` in a task of its own; its outcome goes into the slot."""
-    slot: Slot[T] = Slot(discard)
+) -> Future[T]:
+    """Run `work` in a task of its own; its outcome goes into the future."""
+    future: Future[T] = Future(discard)
 
     async def run() -> None:
         try:
             value = await work()
         except Exception as exc:
-            slot.fail(exc)
+            future.set_exception(exc)
         else:
-            slot.set(value)
+            future.set_result(value)
 
     spawn(run)
-    return slot
+    return future
 
 
-async def finish(
+async def run_to_completion(
     work: Callable[[], Awaitable[T]], discard: Callable[[T], object] | None = None
 ) -> T:
     """Run `work` to its end whatever happens to the caller, and return what it returns.
 
     Cancelled, the caller leaves at once; the result, when it comes, goes to `discard`.
     """
-    return await begin(work, discard).wait()
+    return await start_detached(work, discard).wait()

@@ -27,7 +27,7 @@ from .._wire.passthrough import TOO_OLD, read_by_sender_of
 from .reactor import Reactor
 
 # A peer that lets this much pile up unread is not read from until it has taken it.
-OUTBOX_LIMIT = 4 * 1024**2
+SENDER_LIMIT = 4 * 1024**2
 # Seconds from which on a peer that is alive counts as having read a large message that is out of
 # this process: something as large must not be kept for as long as the peer is busy with it.
 READ_WITHIN = 5.0
@@ -92,7 +92,7 @@ class Peer:
         self._on_lost = on_lost
         self._on_starved = on_starved
         self._reader = MessageReader(HANDSHAKE_LIMIT, partial(on_shed, self))
-        self._outbox: deque[memoryview] = deque()
+        self._sender: deque[memoryview] = deque()
         self._unsent = 0
         self._undelivered: Callable[[], None] | None = None
         self._sends = 0
@@ -116,7 +116,7 @@ class Peer:
     @property
     def idle(self) -> bool:
         """Whether everything that was sent to the peer is out of this process."""
-        return not self._outbox
+        return not self._sender
 
     @property
     def held(self) -> int:
@@ -139,7 +139,7 @@ class Peer:
             self._undelivered = None
             self.starve()
             return False
-        if len(packed) == 1 and not self._outbox:
+        if len(packed) == 1 and not self._sender:
             # Nearly every message is small and goes at once.
             part = packed[0]
             try:
@@ -155,7 +155,7 @@ class Peer:
             packed = [memoryview(part)[sent:]]
         for part in packed:
             if len(part):
-                self._outbox.append(memoryview(part))
+                self._sender.append(memoryview(part))
                 self._unsent += len(part)
         if not self._write():
             self._undelivered = None  # the caller knows
@@ -196,12 +196,12 @@ class Peer:
         if self.closed:
             return
         self.closed = True
-        if not (unread or self._outbox):
+        if not (unread or self._sender):
             self._undelivered = None
         self._deadline.cancel()
         self._reactor.unwatch(self._sock)
         # At once, and not when this object goes: that is known to so many that it takes a while.
-        self._outbox.clear()
+        self._sender.clear()
         self._unsent = 0
         self._reader = MessageReader()
         with contextlib.suppress(OSError):
@@ -213,7 +213,7 @@ class Peer:
 
     def _expect_read(self, number: int) -> None:
         def by_now() -> None:
-            if self._outbox:
+            if self._sender:
                 self._expect_read(number)
             elif number == self._sends:
                 self._undelivered = None
@@ -227,9 +227,9 @@ class Peer:
 
     def _watch(self) -> None:
         events = selectors.EVENT_READ
-        if self._resting or self._unsent > OUTBOX_LIMIT:
+        if self._resting or self._unsent > SENDER_LIMIT:
             events = 0
-        if self._outbox:
+        if self._sender:
             events |= selectors.EVENT_WRITE
         if events != self._watched and not self.closed:
             self._watched = events
@@ -325,7 +325,7 @@ class Peer:
         """Send what the socket takes in one turn; False where the peer is gone."""
         left = TURN_SIZE
         try:
-            while left > 0 and self._outbox:
+            while left > 0 and self._sender:
                 offered, sent = self._send_some()
                 self._forget(sent)
                 left = left - sent if sent == offered else 0  # it is full
@@ -339,7 +339,7 @@ class Peer:
 
     def _send_some(self) -> tuple[int, int]:
         """How many bytes the socket was offered, and how many it has taken."""
-        parts, size = one_write(self._outbox)
+        parts, size = one_write(self._sender)
         if not hasattr(self._sock, "sendmsg"):  # as on Windows
             return len(parts[0]), self._sock.send(parts[0])
         return size, self._sock.sendmsg(parts)
@@ -347,9 +347,9 @@ class Peer:
     def _forget(self, count: int) -> None:
         self._unsent -= count
         while count:
-            part = self._outbox[0]
+            part = self._sender[0]
             if count < len(part):
-                self._outbox[0] = part[count:]
+                self._sender[0] = part[count:]
                 return
             count -= len(part)
-            self._outbox.popleft()
+            self._sender.popleft()

@@ -82,7 +82,7 @@ class QueueServer(managers.Server):
                 lease_timeout=self.settings.lease_timeout,
                 name=name,
                 max_deliveries=self.settings.max_deliveries,
-                bury=self._burial(name),
+                dead_letter=self._dead_letters_to(name),
                 max_unsettled=self.settings.max_unsettled,
                 max_unsettled_bytes=self.settings.max_unsettled_bytes,
                 max_waiting=self.settings.max_waiting,
@@ -107,18 +107,18 @@ class QueueServer(managers.Server):
         self._at_workers = 0  # requests that threads are working on
         self._stopping = False
 
-    def _burial(self, name: str) -> Callable[[Item], None] | None:
+    def _dead_letters_to(self, name: str) -> Callable[[Item], None] | None:
         """What the queue `name` does with an item that it gives up."""
         target = self.settings.dead_letter
         if target is None or target == name:
             return None
 
-        def bury(item: Item) -> None:
+        def dead_letter(item: Item) -> None:
             letter = given_up(item, name)
             self.reactor.warn("an item of queue %r goes to %r: %s", name, target, letter.reason)
             self.queues[target].add(encode(letter))
 
-        return bury
+        return dead_letter
 
     # -- life ---------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import anyio
 
-from .._concurrency.futures import finish
+from .._concurrency.futures import run_to_completion
 from .._ground.errors import ConfigurationError, unanswered
-from .long_poll import GRACE, Waits
+from .long_poll import GRACE, LongPoll
 from .references import NotExposedError, Reference
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class AsyncProxy:
 
     def __repr__(self) -> str:
         reference = self._open_reference
-        what = "closed" if reference is None else f"{reference.typeid!r} at {reference.home}"
+        what = "closed" if reference is None else f"{reference.typeid!r} at {reference.host}"
         return f"<{type(self).__name__} {what}>"
 
     def __reduce__(self) -> Any:
@@ -125,7 +125,7 @@ class AsyncProxy:
         told. Nothing can be called after that. Cancelled, it is given up all the same."""
         reference, self._open_reference = self._open_reference, None
         if reference is not None:
-            await finish(reference.give_up)
+            await run_to_completion(reference.give_up)
 
     async def _in_turn(
         self,
@@ -134,7 +134,7 @@ class AsyncProxy:
         discard: Callable[[T], None] | None = None,
     ) -> T:
         """Wait for a turn with a method, and run work that no cancellation reaches."""
-        turns = self._reference.home.turns(self._reference.ident, method)
+        turns = self._reference.host.turns(self._reference.ident, method)
         turn = await turns.enter()
 
         async def run() -> T:
@@ -143,7 +143,7 @@ class AsyncProxy:
             finally:
                 turns.leave(turn)
 
-        return await finish(run, discard)
+        return await run_to_completion(run, discard)
 
     @property
     def _reference(self) -> Reference:
@@ -178,16 +178,16 @@ class _Items:
         return item
 
 
-def shared_waits(
+def shared_poll(
     reference: Reference, ask: Callable[[Reference, float], Awaitable[T | None]]
-) -> Waits[T]:
+) -> LongPoll[T]:
     """The waits for something that is there for all, once it is there, and changes nothing."""
-    home = reference.home
-    return home.shared(
+    host = reference.host
+    return host.shared(
         reference.ident,
         ask.__name__,
-        lambda: Waits(
-            partial(ask, reference), home.wait_slice, shared=True, reconnect=home.reconnect
+        lambda: LongPoll(
+            partial(ask, reference), host.wait_slice, shared=True, reconnect=host.reconnect
         ),
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 
 from .._concurrency.finalizers import on_behalf_of_nobody
-from .._concurrency.futures import finish
+from .._concurrency.futures import run_to_completion
 from .._transport.base import Conversation
-from .locks import AsyncLock, Hold, release_all, releasing_all
+from .locks import AsyncLock, Ownership, release_all, releasing_all
 from .references import Reference
 
 
@@ -40,7 +40,7 @@ class AsyncCondition(AsyncLock):
         `notify_all`, so others may wake for nothing; a notification that comes for a task that has
         left is passed on.
         """
-        if self._hold is None and not await self._is_of_its_kind():
+        if self._ownership is None and not await self._is_of_its_kind():
             return await self._call("wait", *args, **kwds)
         return await self._wait(*args, **kwds)
 
@@ -51,13 +51,13 @@ class AsyncCondition(AsyncLock):
 
         Cancelled, as `wait`.
         """
-        home = self._reference.home
+        host = self._reference.host
         deadline = None if timeout is None else anyio.current_time() + timeout
         while True:
             result = predicate()
             if inspect.isawaitable(result):
                 result = await result
-            left = home.wait_slice
+            left = host.wait_slice
             if deadline is not None:
                 left = min(left, deadline - anyio.current_time())
             if result or left <= 0:
@@ -74,68 +74,71 @@ class AsyncCondition(AsyncLock):
         return await self._notify("notify_all", *args, **kwds)
 
     async def _notify(self, method: str, *args: Any, **kwds: Any) -> Any:
-        if self._hold is None and not await self._is_of_its_kind():
+        if self._ownership is None and not await self._is_of_its_kind():
             return await self._call(method, *args, **kwds)
-        hold = self._owned_hold(method)
-        reference = hold.reference
+        ownership = self._owned(method)
+        reference = ownership.reference
         conversation = reference.answer(reference.request(method, *args, **kwds))
-        return await finish(
-            lambda: reference.home.surely(
-                hold.link, conversation, reference.home.call_timeout, release_all(reference)
+        return await run_to_completion(
+            lambda: reference.host.call_with_cleanup(
+                ownership.connection,
+                conversation,
+                reference.host.call_timeout,
+                release_all(reference),
             )
         )
 
-    def _owned_hold(self, purpose: str) -> Hold:
-        hold = self._hold
-        if hold is None or hold.lost:
+    def _owned(self, purpose: str) -> Ownership:
+        ownership = self._ownership
+        if ownership is None or ownership.lost:
             raise RuntimeError(f"cannot {purpose}: this task does not own {self!r}; acquire it")
-        return hold
+        return ownership
 
     async def _wait(self, timeout: float | None = None) -> bool:
-        hold = self._owned_hold("wait")
-        reference = hold.reference
-        home = reference.home
-        hold.waits = True
+        ownership = self._owned("wait")
+        reference = ownership.reference
+        host = reference.host
+        ownership.waits = True
 
         async def work() -> bool:
             try:
-                return await home.surely(
-                    hold.link,
+                return await host.call_with_cleanup(
+                    ownership.connection,
                     reference.tell("wait", timeout),
                     None,
                     release_all(reference),
-                    hurry=lambda: home.converse_now(_waking(reference, 0.5)),
+                    wake=lambda: host.converse_now(_waking(reference, 0.5)),
                 )
             finally:
-                hold.waits = False
+                ownership.waits = False
 
         try:
-            return await finish(
+            return await run_to_completion(
                 work,
                 discard=lambda notified: on_behalf_of_nobody(
-                    lambda: _end_wait(reference, hold, notified)
+                    lambda: _end_wait(reference, ownership, notified)
                 ),
             )
         except Exception:
             raise
         except BaseException:
-            hold.lost = True
-            if timeout is None or timeout > home.wait_slice:
-                on_behalf_of_nobody(lambda: _wake(reference, hold))
+            ownership.lost = True
+            if timeout is None or timeout > host.wait_slice:
+                on_behalf_of_nobody(lambda: _wake(reference, ownership))
             raise
 
 
-async def _end_wait(reference: Reference, hold: Hold, notified: bool) -> None:
+async def _end_wait(reference: Reference, ownership: Ownership, notified: bool) -> None:
     """A wait is over whose task has left."""
     try:
-        await reference.home.surely(
-            hold.link,
+        await reference.host.call_with_cleanup(
+            ownership.connection,
             releasing_all(reference, notify=notified),
-            reference.home.call_timeout,
+            reference.host.call_timeout,
             release_all(reference),
         )
     finally:
-        reference.home.give_back(hold.link)
+        reference.host.give_back(ownership.connection)
 
 
 def _waking(reference: Reference, seconds: float) -> Conversation[bool]:
@@ -147,14 +150,14 @@ def _waking(reference: Reference, seconds: float) -> Conversation[bool]:
     return True
 
 
-async def _wake(reference: Reference, hold: Hold) -> None:
-    home = reference.home
+async def _wake(reference: Reference, ownership: Ownership) -> None:
+    host = reference.host
     awake = False
-    while hold.waits and not awake:
-        link = await reference.borrow()
+    while ownership.waits and not awake:
+        connection = await reference.borrow()
         try:
-            awake = await home.surely(
-                link, _waking(reference, home.wait_slice), home.call_timeout, lambda _: None
+            awake = await host.call_with_cleanup(
+                connection, _waking(reference, host.wait_slice), host.call_timeout, lambda _: None
             )
         finally:
-            home.give_back(link)
+            host.give_back(connection)

@@ -14,9 +14,9 @@ from .._concurrency.event_loop import EachLoop
 from .._concurrency.finalizers import cut_at_exit
 from .._ground.addresses import Address, parse
 from .._ground.errors import unanswered
-from .._transport.base import Conversation, LinkPool, call_function
-from .._transport.thread import ThreadLane, ThreadLink
-from .long_poll import Turns
+from .._transport.base import ConnectionPool, Conversation, call_function
+from .._transport.thread import ThreadConnection, ThreadTransport
+from .long_poll import CallLimit
 
 T = TypeVar("T")
 
@@ -25,9 +25,9 @@ CALL_TIMEOUT = 30.0
 RECONNECT = 30.0
 
 
-class Home:
-    """A host of objects, and the links to it, by event loop. They are closed when no object of the
-    host is left in this process.
+class HostConnections:
+    """A host of objects, and the connections to it, by event loop. They are closed when no object
+    of the host is left in this process.
 
     Args:
         wait_slice: seconds that one blocking call may wait there.
@@ -54,21 +54,21 @@ class Home:
         self._connect_timeout = connect_timeout
         # A function that does not know this: what nobody uses any more is closed at once, and not
         # when the garbage is collected.
-        make_lane = partial(ThreadLane, address, authkey, connect_timeout)
-        self._pools = EachLoop(partial(_make_pool, make_lane, call_timeout, reconnect))
-        self._left: WeakSet[ThreadLink] = WeakSet()
+        make_transport = partial(ThreadTransport, address, authkey, connect_timeout)
+        self._pools = EachLoop(partial(_make_pool, make_transport, call_timeout, reconnect))
+        self._left: WeakSet[ThreadConnection] = WeakSet()
         self._shared: EachLoop[WeakValueDictionary[tuple[str, str], Any]]
         self._shared = EachLoop(WeakValueDictionary)
 
     def __repr__(self) -> str:
         return str(self.address)
 
-    def lane(self) -> ThreadLane:
-        return ThreadLane(self.address, self.authkey, self._connect_timeout)
+    def transport(self) -> ThreadTransport:
+        return ThreadTransport(self.address, self.authkey, self._connect_timeout)
 
     @property
-    def pool(self) -> LinkPool:
-        """The links of the running event loop."""
+    def pool(self) -> ConnectionPool:
+        """The connections of the running event loop."""
         return self._pools.here()
 
     def shared(self, ident: str, what: str, make: Callable[[], T]) -> T:
@@ -80,9 +80,9 @@ class Home:
             made = here[ident, what] = make()
         return cast(T, made)
 
-    def turns(self, ident: str, method: str) -> Turns:
+    def turns(self, ident: str, method: str) -> CallLimit:
         """Whose turn it is with a method of an object, on the running event loop."""
-        return self.shared(ident, f"turns with {method}", Turns)
+        return self.shared(ident, f"turns with {method}", CallLimit)
 
     async def in_time(self, seconds: float, work: Callable[[], Awaitable[T]]) -> T:
         """Do what the host may take so many seconds for, and which ends in any case when it could
@@ -92,64 +92,65 @@ class Home:
             return await work()
         raise unanswered(patience, sent=True)
 
-    async def borrow(self) -> ThreadLink:
-        link = await self.pool.borrow()
-        assert isinstance(link, ThreadLink)
-        return link
+    async def borrow(self) -> ThreadConnection:
+        connection = await self.pool.borrow()
+        assert isinstance(connection, ThreadConnection)
+        return connection
 
-    async def surely(
+    async def call_with_cleanup(
         self,
-        link: ThreadLink,
+        connection: ThreadConnection,
         conversation: Conversation[T],
         timeout: float | None,
         settle: Callable[[Sequence[T]], Conversation[object] | None],
-        hurry: Callable[[], object] | None = None,
+        wake: Callable[[], object] | None = None,
     ) -> T:
-        """`ThreadLink.converse_surely` on a borrowed link, which stays borrowed."""
+        """`ThreadConnection.converse_with_cleanup` on a borrowed connection, which stays
+        borrowed."""
         try:
-            return await link.converse_surely(conversation, timeout, settle, hurry)
+            return await connection.converse_with_cleanup(conversation, timeout, settle, wake)
         except Exception:
-            if link.broken:
-                self.pool.drop(link)
+            if connection.broken:
+                self.pool.drop(connection)
             raise
         except BaseException:
-            self.leave(link)
+            self.leave(connection)
             self.pool.close_idle()
             raise
 
-    def give_back(self, link: ThreadLink) -> None:
-        """Let others use a link again, unless it is broken or left to a thread."""
-        if link not in self._left:
-            self.pool.give_back(link)
+    def give_back(self, connection: ThreadConnection) -> None:
+        """Let others use a connection again, unless it is broken or left to a thread."""
+        if connection not in self._left:
+            self.pool.give_back(connection)
 
-    def leave(self, link: ThreadLink) -> None:
-        """Leave a borrowed link to a thread that closes it in the end; callable from any."""
-        self._left.add(link)
+    def leave(self, connection: ThreadConnection) -> None:
+        """Leave a borrowed connection to a thread that closes it in the end; callable from any."""
+        self._left.add(connection)
         for pool in self._pools.known():
-            pool.forget(link)
+            pool.forget(connection)
 
     def converse_now(self, conversation: Conversation[T]) -> T:
         """Run a conversation on the calling thread, which waits."""
-        return self.lane().converse_now("aiomanager", conversation)
+        return self.transport().converse_now("aiomanager", conversation)
 
     def function_now(self, name: str, *args: Any) -> Any:
         """Call a function of the server itself on the calling thread, which waits."""
-        return self.lane().converse_now(None, call_function(name, *args))
+        return self.transport().converse_now(None, call_function(name, *args))
 
 
 def _make_pool(
-    make_lane: Callable[[], ThreadLane], call_timeout: float, reconnect: float
-) -> LinkPool:
-    pool = LinkPool(make_lane().open, call_timeout=call_timeout, reconnect=reconnect)
+    make_transport: Callable[[], ThreadTransport], call_timeout: float, reconnect: float
+) -> ConnectionPool:
+    pool = ConnectionPool(make_transport().open, call_timeout=call_timeout, reconnect=reconnect)
     pool.close_after_use()
     cut_at_exit(pool)
     return pool
 
 
-_homes: WeakValueDictionary[tuple[Any, ...], Home] = WeakValueDictionary()
+_hosts: WeakValueDictionary[tuple[Any, ...], HostConnections] = WeakValueDictionary()
 
 
-def home_of(
+def host_of(
     address: Address,
     authkey: bytes,
     *,
@@ -157,12 +158,12 @@ def home_of(
     connect_timeout: float = 5.0,
     call_timeout: float = CALL_TIMEOUT,
     reconnect: float = RECONNECT,
-) -> Home:
+) -> HostConnections:
     """The one home of these settings."""
     key = (address, bytes(authkey), wait_slice, connect_timeout, call_timeout, reconnect)
-    home = _homes.pop(key, None)
-    if home is None:
-        home = Home(
+    host = _hosts.pop(key, None)
+    if host is None:
+        host = HostConnections(
             address,
             bytes(authkey),
             wait_slice=wait_slice,
@@ -170,16 +171,16 @@ def home_of(
             call_timeout=call_timeout,
             reconnect=reconnect,
         )
-    _homes[key] = home  # the last, for `home_at`
-    return home
+    _hosts[key] = host  # the last, for `home_at`
+    return host
 
 
-def home_at(token_address: Any, authkey: bytes | None) -> Home:
+def host_at(token_address: Any, authkey: bytes | None) -> HostConnections:
     """A home by the address that a proxy has. Where the proxy came without its key, as it does
     through a queue, it is that of the manager which this process came to use there last, else its
     own."""
     address = parse(token_address)
-    for home in reversed(list(_homes.values())):
-        if home.address == address and authkey in {None, home.authkey}:
-            return home
-    return home_of(address, authkey or process.current_process().authkey)
+    for host in reversed(list(_hosts.values())):
+        if host.address == address and authkey in {None, host.authkey}:
+            return host
+    return host_of(address, authkey or process.current_process().authkey)

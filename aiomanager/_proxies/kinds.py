@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from .._concurrency.event_loop import EachLoop
 from .._concurrency.finalizers import on_behalf_of_nobody
-from .._concurrency.futures import Failure, finish
-from .base import AsyncProxy, Limit, shared_waits
-from .long_poll import Waits
+from .._concurrency.futures import Failure, run_to_completion
+from .base import AsyncProxy, Limit, shared_poll
+from .long_poll import LongPoll
 from .references import Found, NotExposedError, Reference, or_failure
 
 
@@ -69,14 +69,14 @@ class _Left:
             return None
 
 
-def _waits_for_items(reference: Reference, left: _Left) -> Waits[_Item]:
-    return Waits(partial(_next_item, reference), reference.home.wait_slice, discard=left.add)
+def _waits_for_items(reference: Reference, left: _Left) -> LongPoll[_Item]:
+    return LongPoll(partial(_next_item, reference), reference.host.wait_slice, discard=left.add)
 
 
 async def _next_item(reference: Reference, seconds: float) -> _Item | None:
     # A pool's iterators can wait with a timeout; others wait as long as they do.
     in_slices = "IMap" in await reference.described()
-    found = Found(reference.home, in_thread=True)
+    found = Found(reference.host, in_thread=True)
     request = reference.request("__next__", *((seconds,) if in_slices else ()))
     conversation = or_failure(reference.answer(request, found))
     outcome = await reference.converse(conversation, seconds if in_slices else None)
@@ -143,7 +143,7 @@ class AsyncEvent(AsyncProxy):
         limit = Limit(args, kwds)
         if not await limit.keep(self._is_of_its_kind):
             return await self._call("wait", *args, **kwds)
-        waits = shared_waits(self._reference, _is_set_within)
+        waits = shared_poll(self._reference, _is_set_within)
         return bool(await waits.wait(limit.left(), limit.latest))
 
     async def is_set(self, *args: Any, **kwds: Any) -> Any:
@@ -192,24 +192,24 @@ class AsyncBarrier(AsyncProxy):
 
         async def work() -> Any:
             nonlocal over
-            home = reference.home
-            link = None
+            host = reference.host
+            connection = None
             try:
-                link = await reference.borrow()
-                return await home.surely(
-                    link,
+                connection = await reference.borrow()
+                return await host.call_with_cleanup(
+                    connection,
                     conversation,
-                    None if seconds is None else seconds + home.call_timeout,
+                    None if seconds is None else seconds + host.call_timeout,
                     settle=lambda _: None,
-                    hurry=lambda: home.converse_now(reference.tell("abort")),
+                    wake=lambda: host.converse_now(reference.tell("abort")),
                 )
             finally:
                 over = True
-                if link is not None:
-                    home.give_back(link)
+                if connection is not None:
+                    host.give_back(connection)
 
         try:
-            return await limit.keep(lambda: finish(work))
+            return await limit.keep(lambda: run_to_completion(work))
         except BaseException:
             if not over:
                 on_behalf_of_nobody(lambda: reference.ask(reference.request("abort"), 0))

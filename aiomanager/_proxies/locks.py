@@ -22,23 +22,24 @@ import anyio
 
 from .._concurrency.event_loop import EachLoop, current_task, on_task_end
 from .._concurrency.finalizers import afterwards, on_behalf_of_nobody
-from .._concurrency.futures import finish
+from .._concurrency.futures import run_to_completion
 from .._ground.addresses import Address
 from .._transport.base import Conversation
-from .._transport.thread import ThreadLink
+from .._transport.thread import ThreadConnection
 from .base import AsyncProxy, Limit
-from .long_poll import Waits
+from .long_poll import LongPoll
 from .references import Reference
 
 
 @dataclass(frozen=True)
 class _Acquired:
-    """What the host has granted: to a link, if the lock is owned, else to whoever releases it."""
+    """What the host has granted: to a connection, if the lock is owned, else to whoever releases
+    it."""
 
-    link: ThreadLink | None
+    connection: ThreadConnection | None
 
 
-class Hold:
+class Ownership:
     """The ownership of a lock by a task.
 
     Attributes:
@@ -47,9 +48,9 @@ class Hold:
         lost: the lock was given up on behalf of the task, which has nothing to release any more.
     """
 
-    def __init__(self, reference: Reference, link: ThreadLink) -> None:
+    def __init__(self, reference: Reference, connection: ThreadConnection) -> None:
         self.reference = reference
-        self.link = link
+        self.connection = connection
         self.depth = 1
         self.lost = False
         self.waits = False  # a Condition's wait is at the host
@@ -58,8 +59,8 @@ class Hold:
 
 # What tasks own: a lock at a host is one, however often it was looked up. A task's part of it ends
 # with the task.
-_Holds = dict[tuple[Address, str], Hold]
-_holds: EachLoop[WeakKeyDictionary[Any, _Holds]] = EachLoop(WeakKeyDictionary)
+_Ownerships = dict[tuple[Address, str], Ownership]
+_ownerships: EachLoop[WeakKeyDictionary[Any, _Ownerships]] = EachLoop(WeakKeyDictionary)
 
 
 class AsyncLock(AsyncProxy):
@@ -99,12 +100,12 @@ class AsyncLock(AsyncProxy):
         at once.
         """
         limit = _limit_of(args, kwds)
-        hold = self._hold
-        if hold is None and not await limit.keep(self._is_of_its_kind):
+        ownership = self._ownership
+        if ownership is None and not await limit.keep(self._is_of_its_kind):
             return await self._acquire_as_it_is(*args, **kwds)
         blocking, timeout = _arguments(*args, **kwds)
-        if hold is not None:
-            await limit.keep(lambda: self._acquire_again(hold))
+        if ownership is not None:
+            await limit.keep(lambda: self._acquire_again(ownership))
             return True
         reference = self._reference
         owned = await self._is_owned()
@@ -115,14 +116,14 @@ class AsyncLock(AsyncProxy):
                 )
             )
         else:
-            waits = reference.home.shared(
+            waits = reference.host.shared(
                 reference.ident, "waits for a lock", partial(_waits_for_lock, reference, owned)
             )
             acquired = await waits.wait(limit.left(), limit.latest)
         if acquired is None:
             return False
-        if acquired.link is not None:
-            self._begin_hold(acquired.link)
+        if acquired.connection is not None:
+            self._take_ownership(acquired.connection)
         return True
 
     async def _acquire_as_it_is(self, *args: Any, **kwds: Any) -> Any:
@@ -143,24 +144,28 @@ class AsyncLock(AsyncProxy):
         Raises RuntimeError where this task does not own it, if it is of a kind that is owned, and
         ValueError for a `BoundedSemaphore` that was released too often.
         """
-        hold = self._hold
+        ownership = self._ownership
         with anyio.CancelScope(shield=True):
-            if hold is None and not await self._is_of_its_kind():
+            if ownership is None and not await self._is_of_its_kind():
                 return await self._call("release", *args, **kwds)
-            if hold is None and await self._is_owned():
+            if ownership is None and await self._is_owned():
                 raise RuntimeError(
                     f"cannot release {self!r}: this task has not acquired it. It belongs to the "
                     "task that acquires it, and is released by the same."
                 )
-            if hold is None:
+            if ownership is None:
                 reference = self._reference
-                await finish(lambda: _release(reference, None, *args, **kwds))
+                await run_to_completion(lambda: _release(reference, None, *args, **kwds))
                 return None
-            hold.depth -= 1
-            if not hold.depth:
-                self._end_hold(hold)
-            if not hold.lost:
-                await finish(lambda: _release(hold.reference, hold.link, last=hold.depth == 0))
+            ownership.depth -= 1
+            if not ownership.depth:
+                self._end_ownership(ownership)
+            if not ownership.lost:
+                await run_to_completion(
+                    lambda: _release(
+                        ownership.reference, ownership.connection, last=ownership.depth == 0
+                    )
+                )
         return None
 
     async def _is_owned(self) -> bool:
@@ -172,42 +177,42 @@ class AsyncLock(AsyncProxy):
 
     @property
     def _key(self) -> tuple[Address, str]:
-        return self._reference.home.address, self._reference.ident
+        return self._reference.host.address, self._reference.ident
 
     @property
-    def _hold(self) -> Hold | None:
+    def _ownership(self) -> Ownership | None:
         """What the running task has of this lock."""
-        holds = _holds.here().get(current_task())
-        return None if holds is None else holds.get(self._key)
+        ownerships = _ownerships.here().get(current_task())
+        return None if ownerships is None else ownerships.get(self._key)
 
-    def _begin_hold(self, link: ThreadLink) -> None:
-        holds = _holds.here().setdefault(current_task(), {})
-        hold = holds[self._key] = Hold(self._reference, link)
-        hold.forget = on_task_end(partial(_owner_ended, holds, self._key, hold))
+    def _take_ownership(self, connection: ThreadConnection) -> None:
+        ownerships = _ownerships.here().setdefault(current_task(), {})
+        ownership = ownerships[self._key] = Ownership(self._reference, connection)
+        ownership.forget = on_task_end(partial(_owner_ended, ownerships, self._key, ownership))
 
-    def _end_hold(self, hold: Hold) -> None:
-        del _holds.here()[current_task()][self._key]
-        hold.forget()
+    def _end_ownership(self, ownership: Ownership) -> None:
+        del _ownerships.here()[current_task()][self._key]
+        ownership.forget()
 
-    async def _acquire_again(self, hold: Hold) -> None:
-        if hold.lost:
+    async def _acquire_again(self, ownership: Ownership) -> None:
+        if ownership.lost:
             raise RuntimeError(f"{self!r} was given up when a wait was cancelled: release it first")
-        reference = hold.reference
-        hold.depth += 1
+        reference = ownership.reference
+        ownership.depth += 1
         try:
-            await finish(
-                lambda: reference.home.surely(
-                    hold.link,
+            await run_to_completion(
+                lambda: reference.host.call_with_cleanup(
+                    ownership.connection,
                     reference.tell("acquire", True),
-                    reference.home.call_timeout,
+                    reference.host.call_timeout,
                     release_all(reference),
                 ),
                 discard=lambda _: on_behalf_of_nobody(
-                    lambda: _release(reference, hold.link, last=False)
+                    lambda: _release(reference, ownership.connection, last=False)
                 ),
             )
         except BaseException:
-            hold.depth -= 1
+            ownership.depth -= 1
             raise
 
 
@@ -228,10 +233,10 @@ def _limit_of(args: Sequence[Any], kwds: Mapping[str, Any]) -> Limit:
     )
 
 
-def _waits_for_lock(reference: Reference, owned: bool) -> Waits[_Acquired]:
-    return Waits(
+def _waits_for_lock(reference: Reference, owned: bool) -> LongPoll[_Acquired]:
+    return LongPoll(
         partial(_acquire, reference, owned),
-        reference.home.wait_slice,
+        reference.host.wait_slice,
         discard=partial(_give_up, reference),
     )
 
@@ -242,62 +247,67 @@ def _waits_for_lock(reference: Reference, owned: bool) -> Waits[_Acquired]:
 
 
 async def _acquire(reference: Reference, owned: bool, seconds: float) -> _Acquired | None:
-    return await reference.home.in_time(seconds, lambda: _acquire_within(reference, owned, seconds))
+    return await reference.host.in_time(seconds, lambda: _acquire_within(reference, owned, seconds))
 
 
 async def _acquire_within(reference: Reference, owned: bool, seconds: float) -> _Acquired | None:
-    home = reference.home
+    host = reference.host
     args = (True, seconds) if seconds > 0 else (False,)
 
     def settle(outcomes: Sequence[bool]) -> Conversation[object] | None:
         return reference.tell("release") if any(outcomes) else None
 
-    link = await reference.borrow()
+    connection = await reference.borrow()
     acquired = False
     try:
-        acquired = await home.surely(
-            link, reference.tell("acquire", *args), seconds + home.call_timeout, settle
+        acquired = await host.call_with_cleanup(
+            connection, reference.tell("acquire", *args), seconds + host.call_timeout, settle
         )
     finally:
         if not (acquired and owned):
-            home.give_back(link)
-    return _Acquired(link if owned else None) if acquired else None
+            host.give_back(connection)
+    return _Acquired(connection if owned else None) if acquired else None
 
 
 def _give_up(reference: Reference, acquired: _Acquired | None) -> None:
     """Nobody is there for whom the lock was acquired."""
     if acquired is not None:
-        on_behalf_of_nobody(lambda: _release(reference, acquired.link))
+        on_behalf_of_nobody(lambda: _release(reference, acquired.connection))
 
 
 async def _release(
-    reference: Reference, link: ThreadLink | None, *args: Any, last: bool = True, **kwds: Any
+    reference: Reference,
+    connection: ThreadConnection | None,
+    *args: Any,
+    last: bool = True,
+    **kwds: Any,
 ) -> None:
-    """Release a lock once, on the link that owns it if one does, which is given back at last."""
-    home = reference.home
+    """Release a lock once, on the connection that owns it if one does, which is given back at
+    last."""
+    host = reference.host
     request = reference.request("release", *args, **kwds)
 
     async def work() -> None:
-        nonlocal link
-        link = link or await reference.borrow()
-        await home.surely(
-            link,
+        nonlocal connection
+        connection = connection or await reference.borrow()
+        await host.call_with_cleanup(
+            connection,
             reference.answer(request),
-            home.call_timeout,
+            host.call_timeout,
             lambda outcomes: None if outcomes else reference.answer(request),
         )
 
     async def work_in_turn() -> None:
-        turns = home.turns(reference.ident, "release")
+        turns = host.turns(reference.ident, "release")
         turn = await turns.enter()
         try:
             await work()
         finally:
             turns.leave(turn)
-            if last and link is not None:
-                home.give_back(link)
+            if last and connection is not None:
+                host.give_back(connection)
 
-    await home.in_time(0, work_in_turn)
+    await host.in_time(0, work_in_turn)
 
 
 def releasing_all(reference: Reference, *, notify: bool = False) -> Conversation[None]:
@@ -315,17 +325,17 @@ def release_all(reference: Reference) -> Callable[[object], Conversation[object]
     return lambda _: releasing_all(reference)
 
 
-def _owner_ended(holds: _Holds, key: tuple[Address, str], hold: Hold) -> None:
+def _owner_ended(ownerships: _Ownerships, key: tuple[Address, str], ownership: Ownership) -> None:
     """A task has ended that owned the lock; on any thread."""
-    if holds.get(key) is hold:
-        del holds[key]
-    if not hold.lost:
-        hold.reference.home.leave(hold.link)
-        afterwards(partial(_release_now, hold.reference, hold.link))
+    if ownerships.get(key) is ownership:
+        del ownerships[key]
+    if not ownership.lost:
+        ownership.reference.host.leave(ownership.connection)
+        afterwards(partial(_release_now, ownership.reference, ownership.connection))
 
 
-def _release_now(reference: Reference, link: ThreadLink) -> None:
+def _release_now(reference: Reference, connection: ThreadConnection) -> None:
     try:
-        link.converse_now(releasing_all(reference), reference.home.call_timeout)
+        connection.converse_now(releasing_all(reference), reference.host.call_timeout)
     finally:
-        link.close()
+        connection.close()

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import anyio
 
 from .._concurrency.event_loop import spawn
-from .._concurrency.futures import Slot, replica
+from .._concurrency.futures import Future, replica
 from .._ground.errors import ConnectionLostError, unanswered
 from .._transport.base import Pauses
 
@@ -24,7 +24,7 @@ PATIENCE = 0.2
 GRACE = 0.75
 
 
-class Turns:
+class CallLimit:
     """Lets a few calls be under way at once. One that takes longer than `PATIENCE` does not count
     any more, and makes room for one more, as those behind it are likely to wait as well: so no
     number of calls that wait keeps the others from running for long."""
@@ -57,12 +57,12 @@ class Turns:
 
 
 class _Waiter(Generic[T]):
-    def __init__(self, deadline: float, slot: Slot[T | None]) -> None:
+    def __init__(self, deadline: float, future: Future[T | None]) -> None:
         self.deadline = deadline
-        self.slot = slot
+        self.future = future
 
 
-class Waits(Generic[T]):
+class LongPoll(Generic[T]):
     """Tasks of one event loop that wait for something at a host, and one call there on behalf of
     them all.
 
@@ -102,7 +102,7 @@ class Waits(Generic[T]):
         Cancelled, it leaves at once, and what comes for it goes to `discard`.
         """
         deadline = inf if timeout is None else anyio.current_time() + timeout
-        waiter = _Waiter[T](deadline, Slot(self._unwanted))
+        waiter = _Waiter[T](deadline, Future(self._unwanted))
         self._waiting.append(waiter)
         if self._asking:
             # What is waited for is not there, or others are served before.
@@ -113,9 +113,9 @@ class Waits(Generic[T]):
             self._asking = True
             spawn(self._ask_on)
         if limit == inf:
-            return await waiter.slot.wait()
+            return await waiter.future.wait()
         with anyio.CancelScope(deadline=limit):
-            return await waiter.slot.wait()
+            return await waiter.future.wait()
         if anyio.current_time() < self._due:
             return None
         raise unanswered(timeout or 0.0, sent=True)
@@ -149,24 +149,24 @@ class Waits(Generic[T]):
         return isinstance(error, ConnectionLostError) and not error.outcome_known
 
     def _anybody(self) -> bool:
-        self._waiting = deque(waiter for waiter in self._waiting if not waiter.slot.abandoned)
+        self._waiting = deque(waiter for waiter in self._waiting if not waiter.future.abandoned)
         return bool(self._waiting)
 
     def _fail(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, deque()
         for waiter in waiting:
-            waiter.slot.fail(replica(error))
+            waiter.future.set_exception(replica(error))
 
     def _give(self, outcome: T | None) -> None:
         served = [] if outcome is None else self._served()
         if not served:
             self._unwanted(outcome)
         for waiter in served:
-            waiter.slot.set(outcome)
+            waiter.future.set_result(outcome)
         now = anyio.current_time()
         for waiter in self._waiting:
             if waiter.deadline <= now:
-                waiter.slot.set(None)
+                waiter.future.set_result(None)
         self._waiting = deque(waiter for waiter in self._waiting if waiter.deadline > now)
 
     def _served(self) -> list[_Waiter[T]]:

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import anyio
 
-from .._concurrency.futures import finish
+from .._concurrency.futures import run_to_completion
 from .._transport.base import Conversation
-from .base import AsyncProxy, Limit, shared_waits
+from .base import AsyncProxy, Limit, shared_poll
 from .references import Reference
 
 
@@ -44,7 +44,7 @@ class AsyncResult(AsyncProxy):
         await self._wait(limit)
         reference = self._reference
         request = reference.request("get", 0)
-        return await limit.keep(lambda: finish(lambda: reference.ask(request, 0)))
+        return await limit.keep(lambda: run_to_completion(lambda: reference.ask(request, 0)))
 
     async def ready(self, *args: Any, **kwds: Any) -> Any:
         """Whether it is there."""
@@ -55,7 +55,7 @@ class AsyncResult(AsyncProxy):
         return await self._call("successful", *args, **kwds)
 
     async def _wait(self, limit: Limit) -> None:
-        await shared_waits(self._reference, _is_ready_within).wait(limit.left(), limit.latest)
+        await shared_poll(self._reference, _is_ready_within).wait(limit.left(), limit.latest)
 
 
 async def _is_ready_within(reference: Reference, seconds: float) -> bool | None:

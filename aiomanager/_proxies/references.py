@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from .._concurrency.event_loop import spawn
 from .._concurrency.finalizers import afterwards, logger
-from .._concurrency.futures import Failure, finish
+from .._concurrency.futures import Failure, run_to_completion
 from .._ground.addresses import Address, parse
 from .._ground.errors import (
     AioManagerError,
@@ -29,11 +29,11 @@ from .._ground.errors import (
     RemoteError,
 )
 from .._transport.base import Conversation
-from .._transport.thread import ThreadLink
+from .._transport.thread import ThreadConnection
 from .._wire.items import STOCK_PROTOCOL, decode, dumps_for_hosts
 from .._wire.messages import BULK_SIZE, Buffer
 from .._wire.replies import NotThereError, ReplyUnpickler, load_reply
-from .host_connections import Home, home_at
+from .host_connections import HostConnections, host_at
 
 T = TypeVar("T")
 
@@ -63,14 +63,14 @@ class Reference:
 
     def __init__(
         self,
-        home: Home,
+        host: HostConnections,
         token: Any,
         exposed: Sequence[str] | None,
         proxy: Any = None,
         *,
         counted: bool = True,
     ) -> None:
-        self.home = home
+        self.host = host
         self.typeid: str = token.typeid
         self.ident: str = token.id
         self._token = token
@@ -91,7 +91,7 @@ class Reference:
             return self._proxy[0].__reduce__()
         options: dict[str, Any] = {"exposed": self.exposed and tuple(self.exposed)}
         if get_spawning_popen() is not None:
-            options["authkey"] = self.home.authkey
+            options["authkey"] = self.host.authkey
         kind = _proxy_kind(self.exposed or frozenset())
         return _managers.RebuildProxy, (kind, self._token, "pickle", options)
 
@@ -106,7 +106,7 @@ class Reference:
         """Ask it where that is not known, or may be wrong about a method or anything."""
         exposed = self.exposed
         if exposed is None or (self.guessed and method not in exposed):
-            await finish(self.find_exposed)
+            await run_to_completion(self.find_exposed)
 
     async def count(self) -> None:
         """Have the host count this reference."""
@@ -114,9 +114,9 @@ class Reference:
         self.counted()
 
     async def _function(self, name: str, argument: object) -> Any:
-        home = self.home
+        host = self.host
         try:
-            return await home.in_time(0, lambda: home.pool.function(name, argument))
+            return await host.in_time(0, lambda: host.pool.function(name, argument))
         except NotThereError as exc:
             raise self._explained(exc) from exc
 
@@ -132,7 +132,7 @@ class Reference:
                 return
             if not _is_counted_here(self._proxy[0]):
                 incref = self._proxy[0]._incref  # noqa: SLF001 - the standard library's own
-                await self.home.in_time(0, lambda: _in_thread(incref))
+                await self.host.in_time(0, lambda: _in_thread(incref))
             self._give_up_by(self._proxy.clear, None)
         except BaseException:
             self._process = before
@@ -140,7 +140,7 @@ class Reference:
 
     def counted(self) -> None:
         """The host counts this reference, so it has to be told in the end."""
-        self._give_up_by(partial(self.home.function_now, "decref", self.ident), 10)
+        self._give_up_by(partial(self.host.function_now, "decref", self.ident), 10)
 
     def _give_up_by(self, job: Callable[[], object], exitpriority: int | None) -> None:
         self._job = job
@@ -159,7 +159,7 @@ class Reference:
             return
         self._finalizer.cancel()
         self._finalizer = None
-        await self.home.in_time(0, lambda: _in_thread(self._job))
+        await self.host.in_time(0, lambda: _in_thread(self._job))
 
     # -- calls --------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Reference:
         if error.key != self.ident:
             return error
         return RemoteError(
-            f"the host at {self.home} does not have this {self.typeid!r} any more; was it "
+            f"the host at {self.host} does not have this {self.typeid!r} any more; was it "
             "restarted?"
         )
 
@@ -207,29 +207,29 @@ class Reference:
     async def converse(self, conversation: Conversation[T], seconds: float | None) -> T:
         """Run a conversation that may wait at the host for so many seconds, however long if None.
         To be run by a task that no caller can cancel."""
-        home = self.home
+        host = self.host
         if seconds is None:
             await self.adopt()
-            return await home.pool.wait(conversation, None)
+            return await host.pool.wait(conversation, None)
 
         async def work() -> T:
             await self.adopt()
-            return await home.pool.wait(conversation, seconds + home.call_timeout)
+            return await host.pool.wait(conversation, seconds + host.call_timeout)
 
-        return await home.in_time(seconds, work)
+        return await host.in_time(seconds, work)
 
-    async def borrow(self) -> ThreadLink:
-        """Take out a link for this object; to be given back to its home."""
+    async def borrow(self) -> ThreadConnection:
+        """Take out a connection for this object; to be given back to its home."""
 
-        async def work() -> ThreadLink:
+        async def work() -> ThreadConnection:
             await self.adopt()
-            return await self.home.borrow()
+            return await self.host.borrow()
 
-        return await self.home.in_time(0, work)
+        return await self.host.in_time(0, work)
 
     async def ask(self, request: Sequence[Buffer], seconds: float | None = None) -> Any:
         """Send a request as `converse` does, and return the value of its reply."""
-        found = Found(self.home, in_thread=True)
+        found = Found(self.host, in_thread=True)
         value = await self.converse(self.answer(request, found), seconds)
         await found.count()
         return value
@@ -239,9 +239,9 @@ class Reference:
         it cannot."""
         if self._description is None:
             # One asks for all: they may be many.
-            async with self.home.shared(self.ident, "turn to ask what it is", anyio.Lock):
+            async with self.host.shared(self.ident, "turn to ask what it is", anyio.Lock):
                 if self._description is None:
-                    self._description = await finish(self._ask_for_description)
+                    self._description = await run_to_completion(self._ask_for_description)
         return self._description
 
     async def _ask_for_description(self) -> str:
@@ -299,9 +299,9 @@ class Found:
         uncounted: references that the host does not count yet.
     """
 
-    def __init__(self, home: Home | None, *, in_thread: bool = False) -> None:
+    def __init__(self, host: HostConnections | None, *, in_thread: bool = False) -> None:
         self.uncounted: list[Reference] = []
-        self._home = home
+        self._host = host
         self._in_thread = in_thread
 
     async def count(self) -> None:
@@ -310,21 +310,21 @@ class Found:
             await reference.count()
 
     def created(self, exposed: Sequence[str], token: Any) -> Any:
-        assert self._home is not None
-        token.address = self._home.address.value  # the host may call itself otherwise
-        reference = Reference(self._home, token, exposed)
+        assert self._host is not None
+        token.address = self._host.address.value  # the host may call itself otherwise
+        reference = Reference(self._host, token, exposed)
         reference.counted()
         return _wrapper(reference)
 
     def rebuilt(self, kind: Any, token: Any, serializer: str, options: dict[str, Any]) -> Any:
-        home = self._home
+        host = self._host
         authkey = options.get("authkey")
-        if home is None or authkey is not None or not _is_at(token.address, home.address):
-            home = home_at(token.address, authkey)
+        if host is None or authkey is not None or not _is_at(token.address, host.address):
+            host = host_at(token.address, authkey)
         exposed = options.get("exposed") or getattr(kind, "_exposed_", None)
         if exposed is None and self._in_thread:
-            exposed = home.function_now("get_methods", token)
-        reference = Reference(home, token, exposed)
+            exposed = host.function_now("get_methods", token)
+        reference = Reference(host, token, exposed)
         # The pickle of such a proxy does not say what the object exposes beside attributes.
         reference.guessed = kind is _managers.NamespaceProxy and not options.get("exposed")
         self.uncounted.append(reference)

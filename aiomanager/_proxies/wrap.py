@@ -15,7 +15,7 @@ from .._ground.addresses import parse
 from .._ground.errors import ConfigurationError, EncodeError, RemoteError
 from .._queue.prefetching import PREFETCH
 from .._queue.queue import AsyncQueue
-from .._transport.base import Conversation, LinkPool
+from .._transport.base import ConnectionPool, Conversation
 from .._transport.session import Session
 from .._wire.items import pickle_for_hosts
 from .._wire.messages import QUEUE_PREFIX
@@ -25,7 +25,7 @@ from ..engines.stock.engine import StockEngine
 from ..engines.stock.leftovers import Target
 from .base import AsyncProxy
 from .conditions import AsyncCondition
-from .host_connections import CALL_TIMEOUT, RECONNECT, Home, home_at, home_of
+from .host_connections import CALL_TIMEOUT, RECONNECT, HostConnections, host_at, host_of
 from .kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
 from .locks import AsyncLock
 from .pools import AsyncPool, AsyncResult
@@ -84,11 +84,11 @@ def wrap(proxy: Any, *, sentinel: object = None) -> Any:
     if private._serializer != "pickle":
         raise ConfigurationError(f"wrap() cannot speak {private._serializer!r}; use 'pickle'")
     token = private._token
-    home = home_of(parse(token.address), private._authkey)
+    host = host_of(parse(token.address), private._authkey)
     exposed = getattr(type(proxy), "_exposed_", None)
     if exposed is None:
-        exposed = home.function_now("get_methods", token)
-    return wrap_reference(Reference(home, token, exposed, proxy), sentinel)
+        exposed = host.function_now("get_methods", token)
+    return wrap_reference(Reference(host, token, exposed, proxy), sentinel)
 
 
 def wrap_reference(reference: Reference, sentinel: object = None) -> Any:
@@ -133,9 +133,9 @@ def passed_on(reference: Reference, sentinel: object, prefetch: int, for_hosts: 
     to nobody else: as with those proxies, others have it or are told it."""
     if for_hosts:
         return reference.__reduce__()
-    home = reference.home
-    authkey = home.authkey if get_spawning_popen() is not None else None
-    token = managers.Token(reference.typeid, home.address.value, reference.ident)
+    host = reference.host
+    authkey = host.authkey if get_spawning_popen() is not None else None
+    token = managers.Token(reference.typeid, host.address.value, reference.ident)
     exposed = None if reference.exposed is None else tuple(reference.exposed)
     return _unpickled_queue, (token, authkey, exposed, sentinel, prefetch)
 
@@ -147,15 +147,15 @@ def _unpickled_queue(
     sentinel: object,
     prefetch: int,
 ) -> AsyncQueue[Any]:
-    reference = Reference(home_at(token.address, authkey), token, exposed, counted=False)
+    reference = Reference(host_at(token.address, authkey), token, exposed, counted=False)
     return _queue(reference, sentinel, prefetch)
 
 
 class _WrappedHosted(HostedEngine):
     def __init__(self, reference: Reference) -> None:
-        lane = reference.home.lane()
+        transport = reference.host.transport()
         session = Session(
-            lane.open, lane.converse_now, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
+            transport.open, transport.converse_now, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
         )
         cut_at_exit(session)
         super().__init__(session, reference.ident, threads=True)
@@ -172,14 +172,16 @@ class _WrappedHosted(HostedEngine):
 
 class _WrappedStock(StockEngine):
     def __init__(self, reference: Reference) -> None:
-        pool = LinkPool(reference.home.lane().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT)
+        pool = ConnectionPool(
+            reference.host.transport().open, call_timeout=CALL_TIMEOUT, reconnect=RECONNECT
+        )
         pool.close_after_use()
         cut_at_exit(pool)
 
         async def resolve(gone: Target | None) -> Target:
             if gone is not None:
                 raise RemoteError(
-                    f"the host at {reference.home} does not have this {reference.typeid!r} any "
+                    f"the host at {reference.host} does not have this {reference.typeid!r} any "
                     "more; was it restarted?"
                 )
             await reference.adopt()
@@ -187,7 +189,7 @@ class _WrappedStock(StockEngine):
                 await reference.find_exposed()
             return Target(reference.ident, tuple(reference.exposed or ()), reference)
 
-        super().__init__(pool, resolve, reference.home.wait_slice, reference.home.lane())
+        super().__init__(pool, resolve, reference.host.wait_slice, reference.host.transport())
 
     async def aclose(self) -> None:
         try:
@@ -197,27 +199,29 @@ class _WrappedStock(StockEngine):
             self._pool.close()
 
 
-async def create(home: Home, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:
+async def create(
+    host: HostConnections, name: str, args: Sequence[Any], kwds: Mapping[str, Any]
+) -> Any:
     """Call what is registered under a name and wrap what it gives. To be run by a task that no
     caller can cancel."""
     try:
-        ident, exposed = await home.pool.function("create", name, *args, **kwds)
+        ident, exposed = await host.pool.function("create", name, *args, **kwds)
     except NotThereError as exc:
-        raise unknown_name(exc, name, home) from exc
+        raise unknown_name(exc, name, host) from exc
     except (pickle.PicklingError, TypeError, AttributeError) as exc:
         raise EncodeError(f"the arguments for {name!r} cannot be pickled: {exc}") from exc
-    token = managers.Token(name, home.address.value, ident)
-    reference = Reference(home, token, exposed)
+    token = managers.Token(name, host.address.value, ident)
+    reference = Reference(host, token, exposed)
     reference.counted()
     if is_queue(reference.exposed or ()) and not ident.startswith(QUEUE_PREFIX):
         try:
-            await check_queue(reference, home.pool)
+            await check_queue(reference, host.pool)
         except ConfigurationError:
             return AsyncProxy(reference)
     return wrap_reference(reference)
 
 
-async def check_queue(reference: Reference, pool: LinkPool) -> None:
+async def check_queue(reference: Reference, pool: ConnectionPool) -> None:
     """Raise `ConfigurationError` where what has the methods of a queue does not take the arguments
     of one. To be run by a task that no caller can cancel."""
     if not {"put", "get"} <= (reference.exposed or frozenset()):

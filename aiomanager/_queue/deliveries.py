@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from .._concurrency.futures import Slot
+from .._concurrency.futures import Future
 from .._ground.errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
 from ..engines.base import Action, Received
 from .prefetching import Ahead
@@ -49,7 +49,7 @@ class Lessor(Protocol[T]):
     async def get_deliveries(self, count: int) -> list[Delivery[T]]: ...
     @property
     def lease_holder(self) -> object: ...
-    def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]: ...
+    def settle_soon(self, received: Received, action: Action, delay: float) -> Future[bool]: ...
     def leave_behind(self, received: Received, how: Literal["nack", "return"]) -> None: ...
     async def move(self, received: Received, target: Any, frame: bytes) -> bool: ...
     def remember_iteration(self, iteration: Items[T]) -> None: ...
@@ -145,7 +145,7 @@ class Delivery(Generic[T]):
         """The item as it travelled, for where `item` cannot be had."""
         return self._received.frame()
 
-    def settle_soon(self, action: Action) -> Slot[bool] | None:
+    def settle_soon(self, action: Action) -> Future[bool] | None:
         """Settle without waiting for it, if that has not happened: for where nothing can be
         awaited, since the task is being cancelled."""
         if self._settled is not None:
@@ -262,7 +262,7 @@ class Items(AsyncIterator[T]):
         self._queue.remember_iteration(self)
         return item
 
-    def done_soon(self) -> Slot[bool] | None:
+    def done_soon(self) -> Future[bool] | None:
         """Mark the current item as done, if there is one that is not."""
         current, self._current = self._current, None
         return current.settle_soon("ack") if current is not None else None

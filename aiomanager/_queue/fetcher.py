@@ -14,7 +14,7 @@ import anyio
 
 from .._concurrency.batching import MANY, Batcher
 from .._concurrency.event_loop import call_in, call_soon, current_loop
-from .._concurrency.futures import Failure, Slot, attempt, begin, replica
+from .._concurrency.futures import Failure, Future, attempt, replica, start_detached
 from .._ground.errors import ConnectionLostError
 from ..engines.base import ANSWER_GRACE, QueueEngine, Received, Settlement
 
@@ -32,7 +32,7 @@ TRANSIT = 0.05
 Return = Literal["nack", "return", "reject", "restore", "reject taken"]
 
 
-class _Waiter(Slot[list[Received]]):
+class _Waiter(Future[list[Received]]):
     """Somebody who waits for up to `count` items, to take them or to hold a lease on them."""
 
     __slots__ = ("count", "deadline", "take")
@@ -48,7 +48,7 @@ Share = tuple[bool, list[Received]]
 Outcome = list[Received] | Failure
 
 
-class Inbox:
+class Fetcher:
     """One fetch for all waiters, going on only while somebody waits: so waiting costs neither a
     thread nor a connection each, and what a call brought back always belongs to somebody, the one
     it was for, the next in line, or the queue again.
@@ -110,8 +110,8 @@ class Inbox:
                     self._engine.interrupt()
         return []
 
-    def hand_back(self, received: Received, how: Return, delay: float = 0.0) -> Slot[bool]:
-        """Give an item to the queue again, before anything more is asked of it; the slot holds
+    def hand_back(self, received: Received, how: Return, delay: float = 0.0) -> Future[bool]:
+        """Give an item to the queue again, before anything more is asked of it; the future holds
         whether it was still this process's to give."""
         if _is_taken(how):
             self._engine.left(received)
@@ -162,7 +162,7 @@ class Inbox:
             if deadline != math.inf:
                 # Not for longer than they do: a stock host goes on waiting when they have left.
                 timeout = max(SHORTEST_WAIT, deadline - anyio.current_time())
-            self._receive(wanted, timeout).then(self._arrived)
+            self._receive(wanted, timeout).add_done_callback(self._arrived)
             return
         self._fetching = False
         self._tell_dealt()
@@ -172,7 +172,7 @@ class Inbox:
             self._dealt.set()
             self._dealt = None
 
-    def _arrived(self, fetched: Slot[list[Received]]) -> None:
+    def _arrived(self, fetched: Future[list[Received]]) -> None:
         if fetched.error is not None:
             self._fail(fetched.error)
             self._fetch()
@@ -190,14 +190,14 @@ class Inbox:
             self.hand_back(received, "return")
         self._served += waiters
         ahead = start > 0 and len(self._waiters) >= self._enough
-        self._takes.submit_soon(shares).then(partial(self._deal, waiters, ahead))
+        self._takes.submit_soon(shares).add_done_callback(partial(self._deal, waiters, ahead))
         if ahead:
             self._fetch()
 
-    def _take(self, batch: Sequence[Sequence[Share]]) -> Slot[list[list[Outcome]]]:
+    def _take(self, batch: Sequence[Sequence[Share]]) -> Future[list[list[Outcome]]]:
         return self._owned(batch[0], "take").map(lambda outcomes: [outcomes])
 
-    def _deal(self, waiters: Sequence[_Waiter], ahead: bool, taking: Slot[list[Outcome]]) -> None:
+    def _deal(self, waiters: Sequence[_Waiter], ahead: bool, taking: Future[list[Outcome]]) -> None:
         """Give each what is theirs now. The next fetch is for them too, where it is not `ahead`."""
         del self._served[: len(waiters)]  # takes are answered in their order
         lost: list[_Waiter] = []
@@ -208,7 +208,7 @@ class Inbox:
             outcomes = [Failure(replica(taking.error)) for _ in waiters]
         for waiter, outcome in zip(waiters, outcomes, strict=True):
             if outcome:
-                waiter.settle(outcome)
+                waiter.set_outcome(outcome)
             elif not waiter.abandoned:
                 lost.append(waiter)
         for waiter in reversed(lost):
@@ -226,7 +226,7 @@ class Inbox:
     def _fail(self, error: Exception) -> None:
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
-            waiter.fail(replica(error))
+            waiter.set_exception(replica(error))
 
     # -- for those who do not -----------------------------------------------------------------
 
@@ -240,8 +240,8 @@ class Inbox:
             f"the host has not answered within {ANSWER_GRACE:g} s; nothing was taken"
         )
 
-    def _fetch_now(self, wishes: Sequence[tuple[int, bool]]) -> Slot[list[Outcome]]:
-        return begin(lambda: self._fetch_at_once(wishes))
+    def _fetch_now(self, wishes: Sequence[tuple[int, bool]]) -> Future[list[Outcome]]:
+        return start_detached(lambda: self._fetch_at_once(wishes))
 
     async def _fetch_at_once(self, wishes: Sequence[tuple[int, bool]]) -> list[Outcome]:
         wanted = sum(count for count, _ in wishes)
@@ -277,41 +277,43 @@ class Inbox:
 
     # -- for both -----------------------------------------------------------------------------
 
-    def _receive(self, wanted: int, timeout: float | None) -> Slot[list[Received]]:
+    def _receive(self, wanted: int, timeout: float | None) -> Future[list[Received]]:
         wanted = min(wanted, FETCH_ITEMS)
         if self._returns.idle:
             return attempt(lambda: self._engine.receive(wanted, timeout))
-        return begin(lambda: self._receive_after_returns(wanted, timeout))
+        return start_detached(lambda: self._receive_after_returns(wanted, timeout))
 
     async def _receive_after_returns(self, wanted: int, timeout: float | None) -> list[Received]:
         """What goes back comes before what was put after it."""
         await self._returns.drained()
         return await self._engine.receive(wanted, timeout).wait()
 
-    def _owned(self, shares: Sequence[Share], channel: str) -> Slot[list[Outcome]]:
+    def _owned(self, shares: Sequence[Share], channel: str) -> Future[list[Outcome]]:
         """Make leases the property of those who take. Only what the host confirms is given to
         them: a lease that ended meanwhile has put the item in somebody else's hands."""
         takes = [received for take, share in shares if take for received in share]
-        owned: Slot[list[Outcome]] = Slot()
+        owned: Future[list[Outcome]] = Future()
 
-        def taken(taking: Slot[list[bool]]) -> None:
+        def taken(taking: Future[list[bool]]) -> None:
             answers: Sequence[bool] = taking.value
             if taking.error is not None:
                 error = taking.error
-                owned.set([Failure(replica(error)) if take else share for take, share in shares])
+                owned.set_result(
+                    [Failure(replica(error)) if take else share for take, share in shares]
+                )
             elif all(answers):
-                owned.set([share for _, share in shares])
+                owned.set_result([share for _, share in shares])
             else:
                 mine = iter(answers)
-                owned.set([
+                owned.set_result([
                     [received for received in share if next(mine)] if take else share
                     for take, share in shares
                 ])  # fmt: skip
 
         if takes:
-            attempt(lambda: self._engine.take(takes, channel)).then(taken)
+            attempt(lambda: self._engine.take(takes, channel)).add_done_callback(taken)
         else:
-            owned.set([share for _, share in shares])
+            owned.set_result([share for _, share in shares])
         return owned
 
     def _taken_for_nobody(self, share: Sequence[Received]) -> None:
@@ -322,8 +324,8 @@ class Inbox:
         for received in share:
             self.hand_back(received, "return")
 
-    def _send_back(self, returns: Sequence[tuple[Received, Return, float]]) -> Slot[list[bool]]:
-        return begin(lambda: self._send_each_back(returns))
+    def _send_back(self, returns: Sequence[tuple[Received, Return, float]]) -> Future[list[bool]]:
+        return start_detached(lambda: self._send_each_back(returns))
 
     async def _send_each_back(
         self, returns: Sequence[tuple[Received, Return, float]]

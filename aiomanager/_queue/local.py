@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary, ref
 
 from .._concurrency.batching import Batcher
 from .._concurrency.event_loop import current_loop, current_task
-from .._concurrency.futures import Failure, Slot, begin
+from .._concurrency.futures import Failure, Future, start_detached
 from .._ground.errors import ConfigurationError, QueueEmpty
 from ..engines.base import Action, QueueEngine, Received, Settlement
 from .deliveries import Delivery, Items, lost_lease
-from .fetcher import Inbox, Return
-from .sender import Outbox
+from .fetcher import Fetcher, Return
+from .sender import Sender
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ class LocalQueue(Generic[T]):
     def __init__(self, engine: QueueEngine, name: str) -> None:
         self.engine = engine
         self.name = name
-        self.outbox = Outbox(engine)
-        self.inbox = Inbox(engine)
+        self.sender = Sender(engine)
+        self.fetcher = Fetcher(engine)
         self._loop = ref(current_loop())
         self._settlements: Batcher[Settlement, bool] = Batcher(
             engine.settle, patience=engine.patience
@@ -45,11 +45,11 @@ class LocalQueue(Generic[T]):
 
     async def aclose(self) -> None:
         """Send what is on its way, and give back what is held here for nobody."""
-        await self.outbox.drained()
+        await self.sender.drained()
         await self._steps.drained()
         await self._settlements.drained()
         await self._done.drained()
-        await self.inbox.drained()
+        await self.fetcher.drained()
         await self.engine.aclose()
 
     # -- deliveries ---------------------------------------------------------------------------
@@ -71,16 +71,16 @@ class LocalQueue(Generic[T]):
     async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
         """Lease up to `count` items, as soon as there is at least one."""
         while True:
-            leased = await self.inbox.receive(count, timeout, take=False)
+            leased = await self.fetcher.receive(count, timeout, take=False)
             if leased:
                 return [Delivery(self, received) for received in leased]
             if timeout is not None:
                 raise QueueEmpty("the queue is empty")
 
-    def settle_soon(self, received: Received, action: Action, delay: float) -> Slot[bool]:
-        """Send a settlement; the slot holds whether the lease was still there."""
+    def settle_soon(self, received: Received, action: Action, delay: float) -> Future[bool]:
+        """Send a settlement; the future holds whether the lease was still there."""
         if action != "ack":
-            return self.inbox.hand_back(received, action, delay)
+            return self.fetcher.hand_back(received, action, delay)
         settlement = (received.delivery_id, action, delay)
         if received.counted is None:
             return self._settlements.submit_soon(settlement)
@@ -93,7 +93,7 @@ class LocalQueue(Generic[T]):
 
     def leave_behind(self, received: Received, how: Return) -> None:
         """`settle_soon` for finalizers, which run on any thread."""
-        self.inbox.leave_behind(received, how)
+        self.fetcher.leave_behind(received, how)
 
     async def move(self, received: Received, target: LocalQueue[Any], frame: bytes) -> bool:
         """Put an item in another queue and ack this one; whether the lease was still there. One
@@ -104,7 +104,7 @@ class LocalQueue(Generic[T]):
             await received.until_counted()
             if self.engine.host is target.engine.host is not None:
                 return await self.engine.move(received.delivery_id, target.name, frame)
-            await target.outbox.put([frame], None)
+            await target.sender.put([frame], None)
             acked = self.engine.settle([(received.delivery_id, "ack", 0.0)], "move")
             return (await acked.wait())[0]
 
@@ -130,13 +130,13 @@ class LocalQueue(Generic[T]):
         elif not await settling.wait():
             raise lost_lease()
 
-    def _send_task_done(self, entries: Sequence[None]) -> Slot[list[Failure | None]]:
-        return begin(lambda: self._count_done(entries))
+    def _send_task_done(self, entries: Sequence[None]) -> Future[list[Failure | None]]:
+        return start_detached(lambda: self._count_done(entries))
 
     async def _count_done(self, entries: Sequence[None]) -> list[Failure | None]:
         outcomes = await self.engine.task_done(len(entries))
         return [None if error is None else Failure(error) for error in outcomes]
 
 
-def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Slot[list[bool]]:
-    return begin(works[0]).map(lambda moved: [moved])
+def _run(works: Sequence[Callable[[], Awaitable[bool]]]) -> Future[list[bool]]:
+    return start_detached(works[0]).map(lambda moved: [moved])

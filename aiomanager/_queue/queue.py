@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from .._concurrency.event_loop import EachLoop
-from .._concurrency.futures import finish
+from .._concurrency.futures import run_to_completion
 from .._ground.errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
 from .._wire.items import encode
 from ..engines.base import QueueEngine
 from .deliveries import Deliveries, Delivery, Items, is_sentinel
-from .fetcher import Inbox, Return
+from .fetcher import Fetcher, Return
 from .local import LocalQueue
 from .prefetching import PREFETCH
 from .sender import BATCH_ITEMS, first_batch, full, say_accepted
@@ -126,7 +126,7 @@ class AsyncQueue(Generic[T]):
         for room; it may have been where it was on its way.
         """
         local = self._locals.here()
-        await local.outbox.put([_encode(item, local.engine)], _timeout(block, timeout))
+        await local.sender.put([_encode(item, local.engine)], _timeout(block, timeout))
 
     async def put_nowait(self, item: T) -> None:
         """`put(item, block=False)`."""
@@ -147,7 +147,7 @@ class AsyncQueue(Generic[T]):
         while batch := first_batch(frames[start : start + BATCH_ITEMS]):
             left = None if deadline is None else max(0.0, deadline - anyio.current_time())
             try:
-                await local.outbox.put(batch, left)
+                await local.sender.put(batch, left)
             except QueueFull as exc:
                 raise full(len(frames), start + exc.accepted) from None
             except Exception as exc:
@@ -188,8 +188,8 @@ class AsyncQueue(Generic[T]):
 
     async def _take(self, count: int, timeout: float | None) -> list[T]:
         local = self._locals.here()
-        inbox = local.inbox
-        taken = await inbox.receive(count, timeout, take=True)
+        fetcher = local.fetcher
+        taken = await fetcher.receive(count, timeout, take=True)
         if not taken:
             raise QueueEmpty("the queue is empty")
         items: list[T] = []
@@ -202,16 +202,16 @@ class AsyncQueue(Generic[T]):
             # Whoever comes next meets the error, as this one does where it is the first of all;
             # only then it was met.
             first: Return = "restore" if items else "reject taken"
-            returns = [inbox.hand_back(taken[len(items)], first)] + [
-                inbox.hand_back(received, "restore") for received in taken[len(items) + 1 :]
+            returns = [fetcher.hand_back(taken[len(items)], first)] + [
+                fetcher.hand_back(received, "restore") for received in taken[len(items) + 1 :]
             ]
             if not items:
-                for slot in returns:
-                    await slot.wait()
+                for future in returns:
+                    await future.wait()
                 raise
         except BaseException:
             for received in taken:
-                inbox.hand_back(received, "restore")
+                fetcher.hand_back(received, "restore")
             raise
         local.engine.handed_out(taken[: len(items)])
         return items
@@ -265,27 +265,27 @@ class AsyncQueue(Generic[T]):
     async def qsize(self) -> int:
         """How many items wait, leased ones not counted."""
         engine = self._locals.here().engine
-        return await finish(lambda: engine.ask("qsize"))
+        return await run_to_completion(lambda: engine.ask("qsize"))
 
     async def empty(self) -> bool:
         """Whether no item waits."""
         engine = self._locals.here().engine
-        return await finish(lambda: engine.ask("empty"))
+        return await run_to_completion(lambda: engine.ask("empty"))
 
     async def full(self) -> bool:
         """Whether a put would have to wait."""
         engine = self._locals.here().engine
-        return await finish(lambda: engine.ask("full"))
+        return await run_to_completion(lambda: engine.ask("full"))
 
     async def maxsize(self) -> int:
         """How many items may wait; 0 for any number. A stock host does not tell:
         `ConfigurationError`."""
         engine = self._locals.here().engine
-        return await finish(lambda: engine.ask("maxsize"))
+        return await run_to_completion(lambda: engine.ask("maxsize"))
 
     async def statistics(self) -> QueueStatistics:
         """What the host counts."""
-        return QueueStatistics(**await finish(self._locals.here().engine.statistics))
+        return QueueStatistics(**await run_to_completion(self._locals.here().engine.statistics))
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End every producer and consumer in every process: puts raise `QueueShutDown` from now
@@ -294,14 +294,14 @@ class AsyncQueue(Generic[T]):
         A stock host can do that from Python 3.13 on; `ConfigurationError` otherwise.
         """
         engine = self._locals.here().engine
-        await finish(lambda: engine.shutdown(immediate))
+        await run_to_completion(lambda: engine.shutdown(immediate))
 
     async def call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
         """Call a method that the queue object of a stock host has beside those of a queue, `await
         queue.call("peek")`, as `AsyncProxy.call` does."""
         if self._methods is None:
             raise ConfigurationError(f"{self!r} has no methods but those of a queue")
-        proxy = await finish(self._methods)
+        proxy = await run_to_completion(self._methods)
         return await proxy.call(method, *args, **kwds)
 
     async def aclose(self) -> None:
@@ -309,7 +309,7 @@ class AsyncQueue(Generic[T]):
         itself goes on; a manager does this for its queues when it closes."""
         local = self._locals.made()
         if local is not None:
-            await finish(local.aclose)
+            await run_to_completion(local.aclose)
 
     # -- for deliveries -----------------------------------------------------------------------
 
@@ -323,8 +323,8 @@ class AsyncQueue(Generic[T]):
         return _encode(item, self._locals.here().engine)
 
     @property
-    def _inbox(self) -> Inbox:
-        return self._locals.here().inbox
+    def _fetcher(self) -> Fetcher:
+        return self._locals.here().fetcher
 
 
 def _other_option(name: str, option: str, has: object, asked: object) -> ConfigurationError:

@@ -11,7 +11,7 @@ import anyio
 
 from .._concurrency.batching import Batcher
 from .._concurrency.event_loop import spawn
-from .._concurrency.futures import Failure, Slot, filled
+from .._concurrency.futures import Failure, Future, filled
 from .._ground.errors import ConnectionLostError, QueueFull, unanswered
 from ..engines.base import ANSWER_GRACE, BATCH_BYTES, QueueEngine
 
@@ -27,7 +27,7 @@ class _Blocked:
         self.frames = frames
         self.deadline = deadline
         self.at_host = anyio.Event()
-        self.slot: Slot[int] = Slot()
+        self.future: Future[int] = Future()
 
 
 # Frames on their way to the host: with when their time is up, and whether they wait for room.
@@ -37,7 +37,7 @@ _Put = tuple[Sequence[bytes], float | None, bool]
 _Outcome = int | _Blocked | Failure
 
 
-class Outbox:
+class Sender:
     """Everything that waits goes as one batch; what does not fit waits for room, in order, one
     put at the host at a time."""
 
@@ -84,7 +84,7 @@ class Outbox:
         while self._blocked:
             blocked = self._blocked.popleft()
             blocked.at_host.set()
-            blocked.slot.fail(_closed())
+            blocked.future.set_exception(_closed())
         if self._waiting:
             # How much of it the host has taken is known when it has answered.
             self._engine.interrupt_put()
@@ -106,7 +106,7 @@ class Outbox:
         if accepted < len(frames):
             raise full(len(frames), accepted)
 
-    def _send(self, puts: Sequence[_Put]) -> Slot[list[_Outcome]]:
+    def _send(self, puts: Sequence[_Put]) -> Future[list[_Outcome]]:
         # While others wait for room, whoever would wait as well goes behind them.
         behind = self._waiting
         sent = [put for put in puts if not (behind and put[2])]
@@ -158,12 +158,12 @@ class Outbox:
             if not blocked.at_host.is_set():
                 return 0
             # From here on the host watches the time: it alone knows whether there was room.
-            return await blocked.slot.wait()
+            return await blocked.future.wait()
         finally:
             self._leave(blocked)
 
     def _leave(self, blocked: _Blocked | int) -> None:
-        if isinstance(blocked, int) or blocked.slot.filled:
+        if isinstance(blocked, int) or blocked.future.filled:
             return
         if blocked.at_host.is_set():
             self._engine.interrupt_put()
@@ -197,15 +197,15 @@ class Outbox:
             accepted += count
             # A wait at the host also ends, with what it has, where its connection does.
             in_time = blocked.deadline is None or anyio.current_time() < blocked.deadline
-            if blocked.slot.abandoned or blocked.slot.filled or not in_time:
+            if blocked.future.abandoned or blocked.future.filled or not in_time:
                 break
             if self._closing and error is None and accepted < len(blocked.frames):
                 error = _closed()
         if error is None:
-            blocked.slot.set(accepted)
+            blocked.future.set_result(accepted)
         else:
             say_accepted(error, accepted)
-            blocked.slot.fail(error)
+            blocked.future.set_exception(error)
 
 
 def _closed() -> ConnectionLostError:

@@ -1,6 +1,6 @@
 """A connection on its way: one deadline, the addresses that are left, and what went wrong where.
 
-Both lanes connect by an `Approach`. It does no I/O; `connecting` does.
+Both transports connect by an `Approach`. It does no I/O; `connecting` does.
 """
 
 from __future__ import annotations

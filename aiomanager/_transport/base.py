@@ -1,4 +1,4 @@
-"""A connection to a manager, as both lanes offer it, and the conversations that go over it.
+"""A connection to a manager, as both transports offer it, and the conversations that go over it.
 
 A conversation is a generator: it yields the parts of a message to send, is sent the reply, and
 returns its result. It does no I/O, so a worker thread and an event loop run the same ones.
@@ -40,18 +40,18 @@ LONGEST_PAUSE = 2.0
 # Seconds that each attempt has at least.
 SHORTEST_ATTEMPT = 0.75
 
-# Links that a pool keeps for later; each holds a thread of a stock host.
+# Connections that a pool keeps for later; each holds a thread of a stock host.
 MOST_IDLE = 32
 
 
-class Link(ABC):
+class Connection(ABC):
     """One connection, past its handshake. Whoever was interrupted while using it closes it: it
     would give the next caller the reply that the last one did not wait for.
 
     Attributes:
         broken: the connection has failed. What fails beside it, as a call may, leaves it usable.
         apart: it is closed by whoever uses it, and by nobody in his place.
-        number: how many links its pool had opened, with this one.
+        number: how many connections its pool had opened, with this one.
     """
 
     broken = apart = False
@@ -61,7 +61,7 @@ class Link(ABC):
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
         """Run a conversation; each reply has to come within `timeout` seconds.
 
-        Raises `ConnectionLostError`; what the conversation raises leaves the link usable.
+        Raises `ConnectionLostError`; what the conversation raises leaves the connection usable.
         """
 
     def finish_now(self, conversation: Conversation[Any], timeout: float) -> None:
@@ -72,7 +72,7 @@ class Link(ABC):
     @abstractmethod
     def is_alive(self) -> bool:
         """Whether the other side has neither ended nor said anything unasked, as far as this side
-        has heard; for a link that nobody uses."""
+        has heard; for a connection that nobody uses."""
 
     @abstractmethod
     def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
@@ -95,7 +95,7 @@ class Link(ABC):
         on_messages: Callable[[list[Buffer]], None],
         on_lost: Callable[[ConnectionLostError], None],
     ) -> None:
-        """From now on, call back with all messages that have come, and once when the link
+        """From now on, call back with all messages that have come, and once when the connection
         breaks."""
 
     @abstractmethod
@@ -105,7 +105,7 @@ class Link(ABC):
 
 # Connects and authenticates, and introduces the connection under a name. Without a name it is good
 # for one function of the manager's server itself.
-Opener = Callable[[str | None], Awaitable[Link]]
+Opener = Callable[[str | None], Awaitable[Connection]]
 
 
 # What the system calls a connection that the other side has closed.
@@ -219,19 +219,19 @@ class Pauses:
 
 
 async def open_patiently(
-    open_link: Callable[[], Awaitable[Link]],
+    open_connection: Callable[[], Awaitable[Connection]],
     deadline: float,
     pauses: Pauses,
     unwanted: Callable[[], bool],
-) -> Link:
-    """Try until there is a link, it is not wanted any more, or the deadline has passed; raises
-    what the last attempt did."""
+) -> Connection:
+    """Try until there is a connection, it is not wanted any more, or the deadline has passed;
+    raises what the last attempt did."""
     error = ConnectionLostError("no host answered in time")
     while True:
         left = max(SHORTEST_ATTEMPT, deadline - anyio.current_time())
         with anyio.move_on_after(left):
             try:
-                return await open_link()
+                return await open_connection()
             except ConnectionLostError as exc:
                 error = exc
         if unwanted() or anyio.current_time() >= deadline:
@@ -239,11 +239,12 @@ async def open_patiently(
         await pauses.sleep(deadline)
 
 
-class LinkPool:
-    """Links to one host for conversations, each of which has a link to itself while it lasts.
+class ConnectionPool:
+    """Connections to one host for conversations, each of which has a connection to itself while it
+    lasts.
 
     Args:
-        open_link: makes a new link.
+        open_connection: makes a new connection.
         calls: short calls that may be under way at once; waits are not counted, so that no number
             of waiting calls keeps a short one from running.
         call_timeout: seconds for the reply of a short call.
@@ -252,24 +253,25 @@ class LinkPool:
 
     def __init__(
         self,
-        open_link: Opener,
+        open_connection: Opener,
         *,
         calls: int = 4,
         call_timeout: float = 30.0,
         reconnect: float = 30.0,
     ) -> None:
-        self._open_link = open_link
+        self._open_connection = open_connection
         self._calls = calls
         self.call_timeout = call_timeout
         self.reconnect = reconnect
         self._limiter: anyio.CapacityLimiter | None = None
-        self._idle: list[Link] = []
-        self._used: set[Link] = set()
+        self._idle: list[Connection] = []
+        self._used: set[Connection] = set()
         self.closed = False
-        self.opened = 0  # how many links so far
+        self.opened = 0  # how many connections so far
 
     async def call(self, conversation: Conversation[T]) -> T:
-        """Run a short conversation. To be run by a task that no caller can cancel (`finish`).
+        """Run a short conversation. To be run by a task that no caller can cancel
+        (`run_to_completion`).
 
         It ends by `call_timeout` and `reconnect` together, whatever stands before it."""
         if self._limiter is None:
@@ -278,9 +280,9 @@ class LinkPool:
         sent = False
         with anyio.move_on_after(patience):
             async with self._limiter:
-                link = await self.borrow()
+                connection = await self.borrow()
                 sent = True
-                return await self._converse(link, conversation, self.call_timeout)
+                return await self._converse(connection, conversation, self.call_timeout)
         raise unanswered(patience, sent=sent)
 
     async def wait(self, conversation: Conversation[T], timeout: float | None) -> T:
@@ -288,55 +290,55 @@ class LinkPool:
         return await self._converse(await self.borrow(), conversation, timeout)
 
     async def _converse(
-        self, link: Link, conversation: Conversation[T], timeout: float | None
+        self, connection: Connection, conversation: Conversation[T], timeout: float | None
     ) -> T:
         try:
-            return await link.converse(conversation, timeout)
+            return await connection.converse(conversation, timeout)
         except Exception:
             raise
         except BaseException:
-            link.broken = True  # its reply is still to come
+            connection.broken = True  # its reply is still to come
             raise
         finally:
-            if link.broken:
-                self.drop(link)
+            if connection.broken:
+                self.drop(connection)
             else:
-                self.give_back(link)
+                self.give_back(connection)
 
-    async def borrow(self) -> Link:
-        """Take a link out, to own it for longer than one conversation. Where the host is away it
-        is waited for, `reconnect` seconds at most."""
+    async def borrow(self) -> Connection:
+        """Take a connection out, to own it for longer than one conversation. Where the host is away
+        it is waited for, `reconnect` seconds at most."""
         self._check_open()
-        link = self._pop_alive()
-        if link is None:
-            link = await self._open("aiomanager")
-            self.opened = link.number = self.opened + 1
-        self._used.add(link)
-        self._check_open(link)
-        return link
+        connection = self._pop_alive()
+        if connection is None:
+            connection = await self._open("aiomanager")
+            self.opened = connection.number = self.opened + 1
+        self._used.add(connection)
+        self._check_open(connection)
+        return connection
 
-    def _pop_alive(self) -> Link | None:
+    def _pop_alive(self) -> Connection | None:
         while self._idle:
-            link = self._idle.pop()
-            if link.is_alive():
-                return link
-            link.close()  # cut while nobody used it, as firewalls and restarts do
+            connection = self._idle.pop()
+            if connection.is_alive():
+                return connection
+            connection.close()  # cut while nobody used it, as firewalls and restarts do
         return None
 
-    async def _open(self, name: str | None, *, patiently: bool = True) -> Link:
+    async def _open(self, name: str | None, *, patiently: bool = True) -> Connection:
         if not patiently:
-            return await self._open_link(name)
+            return await self._open_connection(name)
         return await open_patiently(
-            lambda: self._open_link(name),
+            lambda: self._open_connection(name),
             anyio.current_time() + self.reconnect,
             Pauses(),
             lambda: self.closed,
         )
 
-    def _check_open(self, link: Link | None = None) -> None:
+    def _check_open(self, connection: Connection | None = None) -> None:
         if self.closed:
-            if link is not None:
-                self.drop(link)
+            if connection is not None:
+                self.drop(connection)
             raise ConnectionLostError("this manager is closed")
 
     async def function(self, name: str, *args: Any, **kwds: Any) -> Any:
@@ -351,11 +353,13 @@ class LinkPool:
     async def _function(self, patiently: bool, name: str, *args: Any, **kwds: Any) -> Any:
         self._check_open()
         try:
-            link = await self._open(None, patiently=patiently)
+            connection = await self._open(None, patiently=patiently)
             try:
-                return await link.converse(call_function(name, *args, **kwds), self.call_timeout)
+                return await connection.converse(
+                    call_function(name, *args, **kwds), self.call_timeout
+                )
             finally:
-                link.close()
+                connection.close()
         except Exception:
             raise
         except BaseException:
@@ -363,27 +367,29 @@ class LinkPool:
             raise
 
     def has_one_of_the_first(self, count: int) -> bool:
-        """Whether one of the first so many links is still good, and not in use."""
-        return any(link.number <= count and link.is_alive() for link in self._idle)
+        """Whether one of the first so many connections is still good, and not in use."""
+        return any(
+            connection.number <= count and connection.is_alive() for connection in self._idle
+        )
 
-    def give_back(self, link: Link) -> None:
-        """Let others use a link again, unless it was dropped meanwhile."""
-        if self.closed or link not in self._used or len(self._idle) >= MOST_IDLE:
-            self._used.discard(link)
-            link.close()
+    def give_back(self, connection: Connection) -> None:
+        """Let others use a connection again, unless it was dropped meanwhile."""
+        if self.closed or connection not in self._used or len(self._idle) >= MOST_IDLE:
+            self._used.discard(connection)
+            connection.close()
         else:
-            self._used.discard(link)
-            self._idle.append(link)
+            self._used.discard(connection)
+            self._idle.append(connection)
 
-    def forget(self, link: Link) -> None:
-        """Leave a borrowed link to somebody who will close it."""
-        self._used.discard(link)
+    def forget(self, connection: Connection) -> None:
+        """Leave a borrowed connection to somebody who will close it."""
+        self._used.discard(connection)
 
-    def drop(self, link: Link) -> None:
-        """Close a link that nobody may use again. What is idle is as old, so it goes as well:
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that nobody may use again. What is idle is as old, so it goes as well:
         after a restart of the host each of them would fail one more call."""
-        self._used.discard(link)
-        link.close()
+        self._used.discard(connection)
+        connection.close()
         self.close_idle()
 
     def close_idle(self) -> None:
@@ -392,28 +398,31 @@ class LinkPool:
             self._idle.pop().close()
 
     def close(self) -> None:
-        """Close all links, those in use included."""
+        """Close all connections, those in use included."""
         self.closed = True
         _close_all(self._idle, self._used, os.getpid(), apart=True)
 
     def cut(self) -> None:
-        """Close all links that are not `apart`, and nothing else: callable from any thread."""
+        """Close all connections that are not `apart`, and nothing else: callable from any
+        thread."""
         _close_all(self._idle, self._used, os.getpid())
 
     def close_after_use(self) -> None:
-        """Close the links also where nobody calls `close`, and this event loop or the interpreter
-        ends, or the pool is garbage. For links that any thread may close."""
-        links = self._idle, self._used, os.getpid()
-        weakref.finalize(self, on_loop_end(partial(_close_all, *links))).atexit = False
-        weakref.finalize(self, _close_all, *links)
+        """Close the connections also where nobody calls `close`, and this event loop or the
+        interpreter ends, or the pool is garbage. For connections that any thread may close."""
+        connections = self._idle, self._used, os.getpid()
+        weakref.finalize(self, on_loop_end(partial(_close_all, *connections))).atexit = False
+        weakref.finalize(self, _close_all, *connections)
 
 
-def _close_all(idle: list[Link], used: set[Link], pid: int, *, apart: bool = False) -> None:
+def _close_all(
+    idle: list[Connection], used: set[Connection], pid: int, *, apart: bool = False
+) -> None:
     if pid != os.getpid():
         return  # a forked child, which would close the connections of its parent
-    for link in [*idle, *used]:
-        if apart or not link.apart:
-            link.close()
+    for connection in [*idle, *used]:
+        if apart or not connection.apart:
+            connection.close()
     idle.clear()
     used.clear()
 

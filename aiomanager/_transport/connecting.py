@@ -1,4 +1,4 @@
-"""Sockets to hosts, for both lanes: the look-up of a name, and the race of its addresses.
+"""Sockets to hosts, for both transports: the look-up of a name, and the race of its addresses.
 
 Each step is there twice: for the event loop (`find`, `connect`), and for a thread that may wait
 (`find_now`, `connect_now`).

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
-from .._concurrency.futures import Slot
+from .._concurrency.futures import Future
 from .._ground.errors import ConnectionLostError
 from .._wire.messages import Buffer, load
 from .._wire.requests import pack_request
@@ -57,7 +57,7 @@ class Held:
         """Whether the host need not hear of the end."""
         return not (self.asked or self.untold or self.taken or self.undone)
 
-    def until_answered(self, slot: Slot[Any]) -> Slot[Any]:
+    def until_answered(self, future: Future[Any]) -> Future[Any]:
         """Count a request as asked until its answer has come. Where the host is given up, it may
         have come there all the same."""
         self.asked += 1
@@ -71,7 +71,7 @@ class Held:
                 self.asked -= 1
             return error
 
-        return slot.map(answered, failed)
+        return future.map(answered, failed)
 
 
 class Farewell(Leaving):

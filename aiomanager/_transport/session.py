@@ -1,13 +1,14 @@
 """One conversation with a host of ours, over however many connections it takes.
 
-All requests of a manager share one link: each has an id, which its reply carries, so that a call
-that waits at the host holds up no other. The link is also what the host's leases hang on.
+All requests of a manager share one connection: each has an id, which its reply carries, so that a
+call that waits at the host holds up no other. The connection is also what the host's leases hang
+on.
 
-When the link breaks, the session connects again, with growing pauses, and sends again what has
-not been answered. That is safe for every request: those that change something carry a number in
+When the connection breaks, the session connects again, with growing pauses, and sends again what
+has not been answered. That is safe for every request: those that change something carry a number in
 their channel, and the host answers a number that it knows with the answer it gave before.
 
-    IDLE --ask--> CONNECTING --link made--> OPEN --link broken--> IDLE, or CONNECTING where
+    IDLE --ask--> CONNECTING --connected--> OPEN --connection broken--> IDLE, or CONNECTING where
                      |  ^                                         something waits for an answer
                      |  +-- pause, after an attempt that failed
                      +--> IDLE, where the host was away for `reconnect`: all that waits fails
@@ -33,11 +34,11 @@ from weakref import ref
 import anyio
 
 from .._concurrency.event_loop import call_in, current_loop, has_ended, spawn
-from .._concurrency.futures import Slot, replica
+from .._concurrency.futures import Future, replica
 from .._ground.errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
 from .._wire.messages import CLIENT_PREFIX, Buffer, load
 from .._wire.requests import pack_request, repeated
-from .base import LONGEST_PAUSE, Link, Pauses, open_patiently
+from .base import LONGEST_PAUSE, Connection, Pauses, open_patiently
 from .farewell import Converse, Farewell
 from .unanswered import Request, Unanswered
 
@@ -47,7 +48,7 @@ logger = logging.getLogger("aiomanager")
 class State(enum.Enum):
     """What a session is about."""
 
-    IDLE = enum.auto()  # no link, and nothing that needs one
+    IDLE = enum.auto()  # no connection, and nothing that needs one
     CONNECTING = enum.auto()
     OPEN = enum.auto()
     CLOSED = enum.auto()  # for good
@@ -57,24 +58,24 @@ class Session:
     """Requests to a host of ours, and their replies.
 
     Args:
-        open_link: connects to the host under a name.
+        open_connection: connects to the host under a name.
         converse_now: does so on the calling thread, which waits, for one conversation.
-        call_timeout: seconds for an answer, after which the link counts as broken; also how long
-            a silent host goes unnoticed while calls wait there.
+        call_timeout: seconds for an answer, after which the connection counts as broken; also how
+            long a silent host goes unnoticed while calls wait there.
         reconnect: seconds that the host may be away before calls raise `ConnectionLostError`.
         on_reconnect: called after each reconnection.
     """
 
     def __init__(
         self,
-        open_link: Callable[[str], Awaitable[Link]],
+        open_connection: Callable[[str], Awaitable[Connection]],
         converse_now: Converse,
         *,
         call_timeout: float,
         reconnect: float,
         on_reconnect: Callable[[], None] | None = None,
     ) -> None:
-        self._open_link = open_link
+        self._open_connection = open_connection
         self._call_timeout = call_timeout
         self._reconnect = reconnect
         self._on_reconnect = on_reconnect
@@ -84,16 +85,20 @@ class Session:
         self._ids = itertools.count(1)
         self._pending = Unanswered(self.patience)
         self.state = State.IDLE
-        self.link: Link | None = None  # while it is OPEN, which the host's leases hang on
+        self.connection: Connection | None = (
+            None  # while it is OPEN, which the host's leases hang on
+        )
         self._ever_connected = False
         self._why_closed = "this manager is closed"
         self._stopped = False  # the host has said that it ends
-        self._opened = 0.0  # when the link was made
+        self._opened = 0.0  # when the connection was made
         self._heard = 0.0  # when the host last said something
         self._asked = 0.0  # when it was last asked something while it owed no answer
         self._pauses = Pauses()
         self._connecting: anyio.CancelScope | None = None  # there while that goes on
-        self._unsent: deque[Sequence[Buffer]] = deque()  # what the link could not take at once
+        self._unsent: deque[Sequence[Buffer]] = (
+            deque()
+        )  # what the connection could not take at once
         self._watching: anyio.CancelScope | None = None  # there while the watch sleeps
         # Which run of the host answers, once it has said so; what was counted in another is gone.
         self.host_run: int | None = None
@@ -107,11 +112,11 @@ class Session:
         frames: Sequence[Buffer] = (),
         numbered: tuple[str, int] | None = None,
         waits: bool = False,
-    ) -> tuple[int, Slot[Any]]:
-        """Send a request; return its id, with which one that waits can be cancelled, and the slot
+    ) -> tuple[int, Future[Any]]:
+        """Send a request; return its id, with which one that waits can be cancelled, and the future
         of its answer.
 
-        The slot fails with `ConnectionLostError` where the host is away for longer than
+        The future fails with `ConnectionLostError` where the host is away for longer than
         `reconnect`, with `QueueShutDown`, or with what the host answered.
 
         Args:
@@ -125,13 +130,13 @@ class Session:
         parts = pack_request(request_id, ident, method, args, frames, channel, number)
         request = Request(parts, waits)
         if self.state is State.CLOSED:
-            request.fail(ConnectionLostError(self._why_closed))
+            request.set_exception(ConnectionLostError(self._why_closed))
             return request_id, request
         if not self._pending:
             self._asked = request.asked
         self._pending.add(request_id, request)
-        if self.link is not None:
-            self._send(self.link, request)
+        if self.connection is not None:
+            self._send(self.connection, request)
         else:
             self._start()
         return request_id, request
@@ -151,15 +156,15 @@ class Session:
             raise ConnectionLostError(self._why_closed)
 
     def close(self, why: str = "this manager is closed") -> None:
-        """Close the link; calls under way raise `ConnectionLostError`, and later ones too. What is
-        in nobody's hands goes back to the host soon."""
+        """Close the connection; calls under way raise `ConnectionLostError`, and later ones too.
+        What is in nobody's hands goes back to the host soon."""
         self._close(why)
         self.farewell.leave()
 
     async def aclose(self) -> None:
         """`close`, once the host knows that this client does not come back. What its queues hold
         for nobody must have gone back."""
-        if self.link is not None and not self.farewell.nothing_left():
+        if self.connection is not None and not self.farewell.nothing_left():
             with contextlib.suppress(AioManagerError):
                 await self.request("", "goodbye")
                 self.farewell.said()
@@ -168,10 +173,10 @@ class Session:
     def _close(self, why: str) -> None:
         if self.state is State.CLOSED:
             return
-        link, self.link = self.link, None
+        connection, self.connection = self.connection, None
         self.state, self._why_closed = State.CLOSED, why
-        if link is not None:
-            link.close()
+        if connection is not None:
+            connection.close()
         if self._connecting is not None:
             self._connecting.cancel()
         self._wake_watch()
@@ -191,14 +196,15 @@ class Session:
             call_in(loop, self.close)
 
     def cut(self) -> None:
-        """Close the link, and have said what the host must know: callable from any thread, for
-        where nobody will use the session any more."""
-        link = self.link
-        if link is not None:
-            link.close()
+        """Close the connection, and have said what the host must know: callable from any thread,
+        for where nobody will use the session any more."""
+        connection = self.connection
+        if connection is not None:
+            connection.close()
         self.farewell.leave()
 
-    # -- the life of a link -------------------------------------------------------------------
+    # -- the life of a connection
+    # -------------------------------------------------------------------
 
     def _start(self) -> None:
         if self._pending and self.state is State.IDLE:
@@ -228,7 +234,7 @@ class Session:
             self.state = State.IDLE
         self._fail(error)
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> Connection:
         # The first time too: the host was there when the manager connected.
         deadline = anyio.current_time() + self._reconnect
         if monotonic() - self._opened < LONGEST_PAUSE and self._ever_connected:
@@ -237,21 +243,21 @@ class Session:
         else:
             self._pauses = Pauses()
         return await open_patiently(
-            lambda: self._open_link(self._name),
+            lambda: self._open_connection(self._name),
             deadline,
             self._pauses,
             lambda: self.state is State.CLOSED,
         )
 
-    def _use(self, link: Link) -> None:
+    def _use(self, connection: Connection) -> None:
         if self.state is State.CLOSED:
-            link.close()
+            connection.close()
             return
-        self.state, self.link = State.OPEN, link
+        self.state, self.connection = State.OPEN, connection
         self._opened = self._heard = self._asked = monotonic()
         self._unsent.clear()
-        link.listen(self._messages, lambda error: self._broken(link, error))
-        spawn(lambda: self._watch(link))
+        connection.listen(self._messages, lambda error: self._broken(connection, error))
+        spawn(lambda: self._watch(connection))
         if self._ever_connected:
             logger.warning("connected to the host again")
             self._call_on_reconnect()
@@ -259,8 +265,8 @@ class Session:
         pending = list(self._pending.values())
         self._say_hello()
         for request in pending:
-            if self.link is link:
-                self._send(link, request)
+            if self.connection is connection:
+                self._send(connection, request)
 
     def _say_hello(self) -> None:
         """Before anything is sent again: by this the host knows whether it has forgotten what it
@@ -268,9 +274,9 @@ class Session:
         run again."""
         self._pending.pop(self._hello_id, None)
         self._hello_id, hello = self.ask("", "hello", self.host_run, self.patience)
-        hello.then(self._greeted)
+        hello.add_done_callback(self._greeted)
 
-    def _greeted(self, hello: Slot[Any]) -> None:
+    def _greeted(self, hello: Future[Any]) -> None:
         if hello.error is None:
             self.host_run, _ = hello.value
 
@@ -288,9 +294,9 @@ class Session:
             try:
                 kind, value, request_id = load(message)
             except Exception as exc:
-                if self.link is not None:
+                if self.connection is not None:
                     error = ConnectionLostError(f"the host sent no reply: {exc!r}")
-                    self._broken(self.link, error)
+                    self._broken(self.connection, error)
                 return
             try:
                 self._received(kind, value, request_id)
@@ -306,62 +312,64 @@ class Session:
         if request is None:
             return
         if kind == "#RETURN":
-            request.set(value)
+            request.set_result(value)
         elif kind == "#SHUTDOWN":
-            request.fail(QueueShutDown(value))
+            request.set_exception(QueueShutDown(value))
         else:
-            request.fail(value if isinstance(value, Exception) else RemoteError(str(value)))
+            request.set_exception(
+                value if isinstance(value, Exception) else RemoteError(str(value))
+            )
 
-    def _send(self, link: Link, request: Request) -> None:
+    def _send(self, connection: Connection, request: Request) -> None:
         if request.sent is not None:
             request.parts = repeated(request.parts)
         request.sent = monotonic()
-        prepared = link.prepare(request.parts)
+        prepared = connection.prepare(request.parts)
         if self._unsent:
             self._unsent.append(prepared)
             return
         try:
-            rest = link.send_now(prepared)
+            rest = connection.send_now(prepared)
         except ConnectionLostError as exc:
-            self._broken(link, exc)
+            self._broken(connection, exc)
             return
         if rest:
             self._unsent.append(rest)
-            spawn(lambda: self._write(link))
+            spawn(lambda: self._write(connection))
 
-    async def _write(self, link: Link) -> None:
-        """Send what the link could not take at once."""
-        while self._unsent and self.link is link:
+    async def _write(self, connection: Connection) -> None:
+        """Send what the connection could not take at once."""
+        while self._unsent and self.connection is connection:
             try:
-                await link.send_rest(self._unsent[0])
+                await connection.send_rest(self._unsent[0])
             except ConnectionLostError as exc:
-                self._broken(link, exc)
+                self._broken(connection, exc)
             else:
-                if self.link is link:
+                if self.connection is connection:
                     self._unsent.popleft()
 
-    async def _watch(self, link: Link) -> None:
+    async def _watch(self, connection: Connection) -> None:
         """Notice a host that was stopped, or cut off without a word: it says nothing either."""
         try:
-            await self._ask_now_and_then(link)
+            await self._ask_now_and_then(connection)
         except Exception:
             raise
         except BaseException:
             # The event loop ends. What would be sent and connected from now on had nobody to see
-            # its end, and on the thread lane a thread of it would keep the process.
+            # its end, and on the thread transport a thread of it would keep the process.
             self._close_with_loop()
             raise
 
-    async def _ask_now_and_then(self, link: Link) -> None:
+    async def _ask_now_and_then(self, connection: Connection) -> None:
         # The host has half of `call_timeout` to say something while it owes an answer, and as long
         # to answer when it is asked whether it is there.
         half = self._call_timeout / 2
-        asked: Slot[Any] | None = None
-        while self.link is link:
+        asked: Future[Any] | None = None
+        while self.connection is connection:
             now = monotonic()
             if self._pending.owed_since() < now - self._call_timeout:
                 error = f"the host has not answered a call for {self._call_timeout:g} s"
-                self._broken(link, ConnectionLostError(error, outcome_known=False))
+                self._broken(connection, ConnectionLostError(error, outcome_known=False))
                 return
             silent_since = max(self._heard, self._asked) if self._pending else now
             left = silent_since + half * (1 if asked is None else 2) - now
@@ -375,18 +383,18 @@ class Session:
                 asked = self.ask("", "ping")[1]
             else:
                 error = f"the host has not answered for {self._call_timeout:g} s"
-                self._broken(link, ConnectionLostError(error, outcome_known=False))
+                self._broken(connection, ConnectionLostError(error, outcome_known=False))
 
     def _wake_watch(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
 
-    def _broken(self, link: Link, error: ConnectionLostError) -> None:
-        """Give a link up."""
-        link.close()
-        if self.link is not link:
+    def _broken(self, connection: Connection, error: ConnectionLostError) -> None:
+        """Give a connection up."""
+        connection.close()
+        if self.connection is not connection:
             return
-        self.link = None
+        self.connection = None
         self.state = State.IDLE
         self._wake_watch()
         if self._stopped:

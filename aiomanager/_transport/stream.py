@@ -1,8 +1,8 @@
-"""The stream lane: the manager's protocol on a socket that the event loop watches, with no thread.
+"""The stream transport: the manager's protocol on a socket that the event loop watches.
 
-It guarantees what the thread lane does. A host that stalls in the middle of a message holds up
-those who wait for that message, and nothing else on the event loop. It knows neither queues nor
-items.
+It needs no thread, and guarantees what the thread transport does. A host that stalls in the middle
+of a message holds up those who wait for that message, and nothing else on the event loop. It knows
+neither queues nor items.
 
 The sockets are plain ones that do not block, and anyio tells when they are ready: a send that the
 socket takes at once, as most are, then costs a system call and no turn of the event loop.
@@ -32,14 +32,14 @@ from .._wire.messages import (
     unsent,
 )
 from .approach import Approach, Place
-from .base import Conversation, Link, in_time, introduce, lost
+from .base import Connection, Conversation, in_time, introduce, lost
 from .connecting import connect, find, is_silent
 from .forks import belongs_to_this_process
 
 T = TypeVar("T")
 
 
-class StreamLink(Link):
+class StreamConnection(Connection):
     """A socket that carries messages."""
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
@@ -190,8 +190,8 @@ class StreamLink(Link):
         self._reader.limit = MESSAGE_LIMIT
 
 
-class StreamLane:
-    """Makes links of the stream lane.
+class StreamTransport:
+    """Makes connections of the stream transport.
 
     Args:
         connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
@@ -204,7 +204,7 @@ class StreamLane:
         self._timeout = connect_timeout
         self._good: Place | None = None  # where the host was found last
 
-    async def open(self, name: str | None) -> Link:
+    async def open(self, name: str | None) -> Connection:
         """Connect, authenticate, and introduce this side as `name`, if one is given.
 
         Raises:
@@ -223,17 +223,17 @@ class StreamLane:
                     return await self._open(name, approach)
         raise approach.error() from approach.cause
 
-    async def _open(self, name: str | None, approach: Approach) -> Link:
-        link: StreamLink | None = None
+    async def _open(self, name: str | None, approach: Approach) -> Connection:
+        connection: StreamConnection | None = None
         try:
             with anyio.fail_after(approach.left):
-                link = StreamLink(await connect(approach), self._address)
-                await link.authenticate(self._authkey)
+                connection = StreamConnection(await connect(approach), self._address)
+                await connection.authenticate(self._authkey)
                 if name is not None:
-                    await link.converse(introduce(name), None)
+                    await connection.converse(introduce(name), None)
         except BaseException:
-            if link is not None:
-                link.close()
+            if connection is not None:
+                connection.close()
             raise
         self._good = approach.connected
-        return link
+        return connection

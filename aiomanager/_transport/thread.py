@@ -1,4 +1,4 @@
-"""The thread lane: blocking calls on worker threads.
+"""The thread transport: blocking calls on worker threads.
 
 It takes any manager on any platform. What it guarantees:
 
@@ -6,7 +6,7 @@ It takes any manager on any platform. What it guarantees:
 2. A thread that is abandoned, since its event loop ended, cannot keep the process from exiting,
    and its connection is never used again.
 3. No call waits for ever on the wire: the host's answer has a deadline, unless somebody has taken
-   the link out to read from it, and then `close` wakes the thread that reads.
+   the connection out to read from it, and then `close` wakes the thread that reads.
 
 It knows neither queues nor items.
 """
@@ -30,7 +30,7 @@ from .._ground.addresses import Address
 from .._ground.errors import ConnectionLostError
 from .._wire.messages import Buffer, client_handshake
 from .approach import Approach, Place
-from .base import Conversation, Link, introduce, lost, run_now
+from .base import Connection, Conversation, introduce, lost, run_now
 from .blocking import Blocking, BlockingPipe, BlockingSocket, time_left
 from .connecting import apart, connect_now, find_now
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 SETTLE_TIMEOUT = 1.0
 
 
-class ThreadLink(Link):
+class ThreadConnection(Connection):
     """A blocking connection behind worker threads: one to send and one to receive at a time."""
 
     def __init__(
@@ -73,16 +73,16 @@ class ThreadLink(Link):
     def is_alive(self) -> bool:
         return self._blocking.is_alive()
 
-    async def converse_surely(
+    async def converse_with_cleanup(
         self,
         conversation: Conversation[T],
         timeout: float | None,
         settle: Callable[[Sequence[T]], Conversation[object] | None],
-        hurry: Callable[[], object] | None = None,
+        wake: Callable[[], object] | None = None,
     ) -> T:
         """Converse about something that the host must not keep for nobody, such as a lock. Where
         the event loop ends meanwhile, a thread of its own, for which the interpreter waits, brings
-        it to an end and closes the link.
+        it to an end and closes the connection.
 
         Args:
             settle: what to say to the host then, if anything. It is given what the conversation
@@ -101,8 +101,8 @@ class ThreadLink(Link):
 
         def settle_now() -> None:
             with contextlib.suppress(Exception):
-                if hurry is not None:
-                    hurry()
+                if wake is not None:
+                    wake()
                 if turn.acquire(timeout=SETTLE_TIMEOUT):
                     turn.release()  # from here on the conversation is over, or never begins
                     last_words = settle(outcomes)
@@ -168,8 +168,8 @@ class ThreadLink(Link):
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
 
 
-class ThreadLane:
-    """Makes links of the thread lane.
+class ThreadTransport:
+    """Makes connections of the thread transport.
 
     Args:
         connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
@@ -183,7 +183,7 @@ class ThreadLane:
         self._limiter: anyio.CapacityLimiter | None = None
         self._good: Place | None = None  # where the host was found last
 
-    async def open(self, name: str | None) -> Link:
+    async def open(self, name: str | None) -> Connection:
         """Connect, authenticate, and introduce this side as `name`, if one is given.
 
         Raises:
@@ -195,7 +195,7 @@ class ThreadLane:
         Cancelled, it leaves at once; the thread ends soon, and nothing stays open.
         """
         if self._limiter is None:
-            # Ours, and unbounded: what bounds the threads is the number of links in use.
+            # Ours, and unbounded: what bounds the threads is the number of connections in use.
             self._limiter = anyio.CapacityLimiter(math.inf)
         approach = ThreadApproach(self._address, self._timeout, self._good)
         try:
@@ -208,7 +208,7 @@ class ThreadLane:
         except BaseException:
             approach.abandon()
             raise
-        return ThreadLink(blocking, self._address, self._limiter)
+        return ThreadConnection(blocking, self._address, self._limiter)
 
     def converse_now(
         self, name: str | None, conversation: Conversation[T], timeout: float | None = None
@@ -217,10 +217,10 @@ class ThreadLane:
         for it; raises as `open` and `Link.converse` do.
 
         Args:
-            timeout: seconds to connect, and for each reply; those of the lane if None.
+            timeout: seconds to connect, and for each reply; those of the transport if None.
         """
         if timeout is not None:
-            hurried = ThreadLane(self._address, self._authkey, timeout)
+            hurried = ThreadTransport(self._address, self._authkey, timeout)
             return hurried.converse_now(name, conversation)
         blocking = self._connect(name, ThreadApproach(self._address, self._timeout, self._good))
         try:

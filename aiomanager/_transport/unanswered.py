@@ -8,12 +8,12 @@ from time import monotonic
 from typing import Any
 
 from .._concurrency.event_loop import call_later
-from .._concurrency.futures import Slot
+from .._concurrency.futures import Future
 from .._ground.errors import unanswered
 from .._wire.messages import Buffer
 
 
-class Request(Slot[Any]):
+class Request(Future[Any]):
     """A request, and the place for its answer.
 
     Attributes:
@@ -62,7 +62,7 @@ class Unanswered(dict[int, Request]):
         requests = list(self.values())
         self.clear()
         for request in requests:
-            request.fail(error_for(request), behind=behind)
+            request.set_exception(error_for(request), behind=behind)
 
     def _look_at_the_time(self) -> None:
         """End those whose time is up, and look again when that of the next is."""
@@ -74,5 +74,5 @@ class Unanswered(dict[int, Request]):
                 call_later(request.asked - over, self._look_at_the_time)
                 return
             del self[request_id]
-            request.fail(unanswered(self._patience, sent=request.sent is not None))
+            request.set_exception(unanswered(self._patience, sent=request.sent is not None))
         self._timing = False

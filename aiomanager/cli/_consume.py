@@ -24,8 +24,8 @@ from ._options import (
     AddressOption,
     AuthkeyFileOption,
     Connection,
-    LaneOption,
     ReconnectOption,
+    TransportOption,
     WaitOption,
 )
 from ._running import INTERRUPTED, CommandError, complain, note, one_line, run
@@ -85,7 +85,7 @@ def consume(
     authkey_file: AuthkeyFileOption = None,
     wait: WaitOption = 0.0,
     reconnect: ReconnectOption = 30.0,
-    lane: LaneOption = None,
+    transport: TransportOption = None,
 ) -> None:
     """Run a command for each item of a queue.
 
@@ -98,7 +98,7 @@ def consume(
         raise typer.BadParameter("--keep-going and --dead-letter exclude each other")
     form = Form.JSON if as_json else Form.TEXT
     parts = _split(command)
-    connection = Connection(address, authkey_file, wait, reconnect, lane)
+    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     # What the library logs there is what `_Failures` says in more words.
     logging.getLogger("aiomanager").addFilter(lambda record: "gave up" not in record.msg)

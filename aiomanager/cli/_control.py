@@ -13,8 +13,8 @@ from ._options import (
     AddressOption,
     AuthkeyFileOption,
     Connection,
-    LaneOption,
     ReconnectOption,
+    TransportOption,
     WaitOption,
 )
 from ._running import complain, run
@@ -34,7 +34,7 @@ def shutdown(
     authkey_file: AuthkeyFileOption = None,
     wait: WaitOption = 0.0,
     reconnect: ReconnectOption = 30.0,
-    lane: LaneOption = None,
+    transport: TransportOption = None,
 ) -> None:
     """Shut down queues, or the host itself.
 
@@ -45,7 +45,7 @@ def shutdown(
         raise typer.BadParameter("name queues, or give --host")
     if host and immediate:
         raise typer.BadParameter("--immediate is for queues: the end of a host drops everything")
-    connection = Connection(address, authkey_file, wait, reconnect, lane)
+    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager:

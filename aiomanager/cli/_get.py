@@ -16,8 +16,8 @@ from ._options import (
     AddressOption,
     AuthkeyFileOption,
     Connection,
-    LaneOption,
     ReconnectOption,
+    TransportOption,
     WaitOption,
 )
 from ._running import CommandError, run, warn
@@ -67,7 +67,7 @@ def get(
     authkey_file: AuthkeyFileOption = None,
     wait: WaitOption = 0.0,
     reconnect: ReconnectOption = 30.0,
-    lane: LaneOption = None,
+    transport: TransportOption = None,
 ) -> None:
     """Get items out of a queue and write each on a line.
 
@@ -81,7 +81,7 @@ def get(
     if follow and count is not None:
         raise typer.BadParameter("--follow and --count exclude each other")
     form = Form.JSON if as_json else Form.TEXT
-    connection = Connection(address, authkey_file, wait, reconnect, lane)
+    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager, anyio.create_task_group() as tasks:

@@ -21,7 +21,7 @@ AUTHKEY_VARIABLE = "AIOMANAGER_AUTHKEY"
 _PANEL = "Connection"
 
 
-class Lane(StrEnum):
+class Transport(StrEnum):
     """How to talk to the host."""
 
     stream = "stream"
@@ -68,10 +68,10 @@ ReconnectOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-LaneOption = Annotated[
-    Lane | None,
+TransportOption = Annotated[
+    Transport | None,
     typer.Option(
-        "--lane",
+        "--transport",
         help="How to talk to the host: the event loop's sockets, or worker threads. "
         "Left out, sockets where the address is one.",
         rich_help_panel=_PANEL,
@@ -87,7 +87,7 @@ class Connection:
     authkey_file: Path | None
     wait: float
     reconnect: float
-    lane: Lane | None
+    transport: Transport | None
 
     def open(self) -> AsyncManager:
         """The manager, to be used in `async with`.
@@ -106,7 +106,7 @@ class Connection:
             authkey,
             wait=self.wait,
             reconnect=self.reconnect,
-            lane=None if self.lane is None else self.lane.value,
+            transport=None if self.transport is None else self.transport.value,
         )
 
 

@@ -15,8 +15,8 @@ from ._options import (
     AddressOption,
     AuthkeyFileOption,
     Connection,
-    LaneOption,
     ReconnectOption,
+    TransportOption,
     WaitOption,
 )
 from ._running import CommandError, note, run
@@ -59,7 +59,7 @@ def put(
     authkey_file: AuthkeyFileOption = None,
     wait: WaitOption = 0.0,
     reconnect: ReconnectOption = 30.0,
-    lane: LaneOption = None,
+    transport: TransportOption = None,
 ) -> None:
     """Put items in a queue: arguments, or lines.
 
@@ -70,7 +70,7 @@ def put(
     if as_json and as_bytes:
         raise typer.BadParameter("--json and --bytes exclude each other")
     form = Form.JSON if as_json else Form.BYTES if as_bytes else Form.TEXT
-    connection = Connection(address, authkey_file, wait, reconnect, lane)
+    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager:

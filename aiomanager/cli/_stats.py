@@ -14,8 +14,8 @@ from ._options import (
     AddressOption,
     AuthkeyFileOption,
     Connection,
-    LaneOption,
     ReconnectOption,
+    TransportOption,
     WaitOption,
 )
 from ._running import CommandError, run
@@ -40,7 +40,7 @@ def stats(
     authkey_file: AuthkeyFileOption = None,
     wait: WaitOption = 0.0,
     reconnect: ReconnectOption = 30.0,
-    lane: LaneOption = None,
+    transport: TransportOption = None,
 ) -> None:
     """Show what waits in queues, and what was done.
 
@@ -51,7 +51,7 @@ def stats(
     """
     from ._tables import shown
 
-    connection = Connection(address, authkey_file, wait, reconnect, lane)
+    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import anyio
 
-from .._concurrency.futures import Slot, replica
+from .._concurrency.futures import Future, replica
 from .._proxies.references import decode_item
 from .._wire.items import PROTOCOL
 
@@ -63,7 +63,7 @@ BATCH_BYTES = 256 * 1024
 class QueueEngine(ABC):
     """A queue at its host.
 
-    What returns a slot starts at once and ends with an outcome in the slot, whoever may have left
+    What returns a future starts at once and ends with an outcome in it, whoever may have left
     meanwhile. The coroutines are run by tasks of aiomanager's own, which nobody cancels. Errors
     are `AioManagerError`s. All times are seconds, and None is for ever.
 
@@ -90,7 +90,7 @@ class QueueEngine(ABC):
     @abstractmethod
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> Slot[tuple[int, Exception | None]]:
+    ) -> Future[tuple[int, Exception | None]]:
         """Append frames in order, waiting for room up to `timeout`.
 
         The outcome is how many were appended, and what kept the others out, where it was more
@@ -99,7 +99,7 @@ class QueueEngine(ABC):
 
     def put_each(
         self, puts: Sequence[Sequence[bytes]], timeout: float | None, channel: str
-    ) -> Slot[list[tuple[int, Exception | None]] | None]:
+    ) -> Future[list[tuple[int, Exception | None]] | None]:
         """`put` for several callers, each with frames of its own.
 
         The outcome is that of `put` for each, or None where all frames of all were appended. What
@@ -113,7 +113,7 @@ class QueueEngine(ABC):
         """Let a waiting `put` return soon with what it has, as its caller has left."""
 
     @abstractmethod
-    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
+    def receive(self, count: int, timeout: float | None) -> Future[list[Received]]:
         """Hand out up to `count` items, waiting up to `timeout` for the first.
 
         The outcome is an empty list where the time was up, or where a wait ended early for another
@@ -128,7 +128,7 @@ class QueueEngine(ABC):
     @abstractmethod
     def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> Slot[list[bool]]:
+    ) -> Future[list[bool]]:
         """Settle deliveries; for each, whether it was still this process's to settle.
 
         ack: the item is done. nack: it is handed out again, after the given seconds. return: it
@@ -137,7 +137,7 @@ class QueueEngine(ABC):
         """
 
     @abstractmethod
-    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         """Make items the caller's, for `task_done` to count; for each, whether it was still this
         process's to take. Until they are `handed_out` they are nobody's, and go back where the
         event loop ends."""
@@ -150,7 +150,7 @@ class QueueEngine(ABC):
         """
 
     @abstractmethod
-    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+    def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         """Undo a take: nobody was there any more to whom the item could have gone, or this process
         cannot unpickle it (`rejected`); whether it was still this process's."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._concurrency.event_loop import call_later
-from .._concurrency.futures import Slot
+from .._concurrency.futures import Future
 from .._ground.errors import (
     AioManagerError,
     ConfigurationError,
@@ -52,7 +52,7 @@ class Reads:
         self._channels.clear()
         return channels
 
-    def tell(self) -> Slot[Any] | None:
+    def tell(self) -> Future[Any] | None:
         """Say so with a request of its own, if there is something to say."""
         if not self._channels:
             return None
@@ -96,37 +96,37 @@ class HostedEngine(QueueEngine):
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> Slot[tuple[int, Exception | None]]:
+    ) -> Future[tuple[int, Exception | None]]:
         waits = timeout != 0
-        request_id, slot = self._change(channel, "put", timeout, frames=frames, waits=waits)
+        request_id, future = self._change(channel, "put", timeout, frames=frames, waits=waits)
         if waits:
             self._putting = request_id
-        return slot.map(lambda accepted: (accepted, None), _explained)
+        return future.map(lambda accepted: (accepted, None), _explained)
 
     def interrupt_put(self) -> None:
         self._cancel(self._putting)
 
-    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
+    def receive(self, count: int, timeout: float | None) -> Future[list[Received]]:
         waits = timeout != 0
         read = self._reads.pop()
         args = (count, timeout, read) if read else (count, timeout)
-        request_id, slot = self._session.ask(self._ident, "receive", *args, waits=waits)
+        request_id, future = self._session.ask(self._ident, "receive", *args, waits=waits)
         if waits:
             self._receiving = request_id
-        return slot.map(_received, _explained)
+        return future.map(_received, _explained)
 
     def interrupt(self) -> None:
         self._cancel(self._receiving)
 
     def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> Slot[list[bool]]:
+    ) -> Future[list[bool]]:
         return self._change(channel, "settle", frames=[pack_settlements(settlements)])[1]
 
-    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         held = self._held
         ids = [one.delivery_id for one in received]
-        slot = self._change(channel, "take", frames=[pack_ids(ids)])[1]
+        future = self._change(channel, "take", frames=[pack_ids(ids)])[1]
 
         def taken(answers: list[bool]) -> list[bool]:
             held.reads[channel] = ids[-1]
@@ -137,7 +137,7 @@ class HostedEngine(QueueEngine):
             self._count(self._session.host_run, sum(answers))
             return answers
 
-        return held.until_answered(slot).map(taken)
+        return held.until_answered(future).map(taken)
 
     def handed_out(self, received: Sequence[Received]) -> None:
         taken = self._held.taken
@@ -148,7 +148,7 @@ class HostedEngine(QueueEngine):
     def left(self, received: Received) -> None:
         self._held.taken.setdefault(received.delivery_id, (received, False))
 
-    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+    def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         taken = self._held.taken
         if rejected:
             taken[received.delivery_id] = received, True
@@ -158,24 +158,24 @@ class HostedEngine(QueueEngine):
             return was_ours
 
         args = (received.delivery_id, received.attempt, rejected)
-        _, slot = self._change("restore", "restore", *args, frames=[received.data])
+        _, future = self._change("restore", "restore", *args, frames=[received.data])
         if self._held.undone:
             self._held.undone[-1][1] -= 1  # what is restored was taken last
             if not self._held.undone[-1][1]:
                 self._held.undone.pop()
-        return slot.map(restored)
+        return future.map(restored)
 
     @property
     def lease_holder(self) -> object:
-        return self._session.link or self._session
+        return self._session.connection or self._session
 
     @property
     def host(self) -> object:
         return self._session
 
     async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
-        _, slot = self._change("move", "move", delivery_id, target, frames=[frame])
-        moved: bool = await slot.map(bool, _explained).wait()
+        _, future = self._change("move", "move", delivery_id, target, frames=[frame])
+        moved: bool = await future.map(bool, _explained).wait()
         return moved
 
     async def task_done(self, count: int) -> list[Exception | None]:
@@ -189,8 +189,8 @@ class HostedEngine(QueueEngine):
                 self._held.undone.popleft()
             args = (asked, run, self._reads.pop())
             try:
-                slot = self._change("task_done", "task_done", *args)[1]
-                done = await self._held.until_answered(slot).wait()
+                future = self._change("task_done", "task_done", *args)[1]
+                done = await self._held.until_answered(future).wait()
             except Exception:
                 self._count(run, asked, first=True)  # as it was, for whoever tries it again
                 raise
@@ -207,9 +207,9 @@ class HostedEngine(QueueEngine):
             (self._held.undone.appendleft if first else self._held.undone.append)([run, count])
 
     async def join(self) -> None:
-        request_id, slot = self._session.ask(self._ident, "join", waits=True)
+        request_id, future = self._session.ask(self._ident, "join", waits=True)
         try:
-            await slot.map(bool, _explained).wait()
+            await future.map(bool, _explained).wait()
         except BaseException:
             self._cancel(request_id)
             raise
@@ -225,7 +225,7 @@ class HostedEngine(QueueEngine):
         return counts
 
     async def aclose(self) -> None:
-        """Tell the host what was read; what is not settled returns when the session's link
+        """Tell the host what was read; what is not settled returns when the session's connection
         closes."""
         told = self._reads.tell()
         if told is not None:
@@ -239,7 +239,7 @@ class HostedEngine(QueueEngine):
         *args: Any,
         frames: Sequence[Buffer] = (),
         waits: bool = False,
-    ) -> tuple[int, Slot[Any]]:
+    ) -> tuple[int, Future[Any]]:
         """Ask for a change. The host remembers one answer for each channel: that of the call
         before, which is over when the next one comes."""
         numbered = (channel, next(self._numbers))
@@ -248,8 +248,8 @@ class HostedEngine(QueueEngine):
         )
 
     async def _look(self, method: str, *args: Any) -> Any:
-        _, slot = self._session.ask(self._ident, method, *args)
-        return await slot.map(lambda answer: answer, _explained).wait()
+        _, future = self._session.ask(self._ident, method, *args)
+        return await future.map(lambda answer: answer, _explained).wait()
 
     def _cancel(self, request_id: int | None) -> None:
         if request_id is not None:

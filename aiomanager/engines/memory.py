@@ -12,7 +12,7 @@ import anyio
 
 from .._broker.queue import HostedQueue
 from .._concurrency.event_loop import current_loop, has_ended, spawn
-from .._concurrency.futures import Slot, filled
+from .._concurrency.futures import Future, filled
 from .._ground.errors import ConfigurationError, ConnectionLostError
 from .base import QueueEngine, Received, Settlement, counted
 
@@ -144,7 +144,7 @@ class MemoryClient:
     def __init__(self, host: MemoryHost) -> None:
         host.enter(self)
         self._host: MemoryHost | None = host
-        self._waiting: WeakSet[Slot[Any]] = WeakSet()
+        self._waiting: WeakSet[Future[Any]] = WeakSet()
         self._why = "this manager is closed"
 
     @property
@@ -153,26 +153,26 @@ class MemoryClient:
             raise ConnectionLostError(self._why)
         return self._host
 
-    def slot(self) -> Slot[Any]:
-        """A slot for what the host answers."""
-        slot: Slot[Any] = Slot()
-        self._waiting.add(slot)
-        return slot
+    def future(self) -> Future[Any]:
+        """A future for what the host answers."""
+        future: Future[Any] = Future()
+        self._waiting.add(future)
+        return future
 
     def close(self, why: str = "this manager is closed") -> None:
         """Leave; calls under way raise `ConnectionLostError`."""
         if self._host is None:
             return
         host, self._host, self._why = self._host, None, why
-        for slot in list(self._waiting):
-            if not slot.filled:
-                slot.fail(ConnectionLostError(why, outcome_known=False))
+        for future in list(self._waiting):
+            if not future.filled:
+                future.set_exception(ConnectionLostError(why, outcome_known=False))
         host.leave(self)
 
     def lose_loop(self) -> None:
         """The event loop has ended in which everybody waited."""
-        for slot in self._waiting:
-            slot.abandoned = True
+        for future in self._waiting:
+            future.abandoned = True
         if self._host is not None:
             host, self._host = self._host, None
             host.leave(self)
@@ -193,37 +193,37 @@ class MemoryEngine(QueueEngine):
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> Slot[tuple[int, Exception | None]]:
-        slot: Slot[int] = self._client.slot()
+    ) -> Future[tuple[int, Exception | None]]:
+        future: Future[int] = self._client.future()
         if timeout != 0:
-            self._putting = slot
-        self._hosted.put(frames, timeout, _reply(slot), owner=self._client, ticket=slot)
-        return slot.map(lambda accepted: (accepted, None))
+            self._putting = future
+        self._hosted.put(frames, timeout, _reply(future), owner=self._client, ticket=future)
+        return future.map(lambda accepted: (accepted, None))
 
     def interrupt_put(self) -> None:
         self._cancel(self._putting)
 
-    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
-        slot: Slot[list[tuple[int, int, bytes]]] = self._client.slot()
+    def receive(self, count: int, timeout: float | None) -> Future[list[Received]]:
+        future: Future[list[tuple[int, int, bytes]]] = self._client.future()
         if timeout != 0:
-            self._receiving = slot
-        self._hosted.receive(count, timeout, _reply(slot), owner=self._client, ticket=slot)
-        return slot.map(lambda deliveries: [Received(*delivery) for delivery in deliveries])
+            self._receiving = future
+        self._hosted.receive(count, timeout, _reply(future), owner=self._client, ticket=future)
+        return future.map(lambda deliveries: [Received(*delivery) for delivery in deliveries])
 
     def interrupt(self) -> None:
         self._cancel(self._receiving)
 
     def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> Slot[list[bool]]:
+    ) -> Future[list[bool]]:
         return filled(self._hosted.settle(settlements, owner=self._client))
 
-    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         ids = [one.delivery_id for one in received]
         taken = self._hosted.take(ids, owner=self._client, holder=self._client)
         return filled(taken)
 
-    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+    def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         restored = self._hosted.restore(
             received.delivery_id,
             bytes(received.data),
@@ -250,12 +250,12 @@ class MemoryEngine(QueueEngine):
         return counted(done, count)
 
     async def join(self) -> None:
-        slot: Slot[bool] = self._client.slot()
-        self._hosted.join(None, _reply(slot), owner=self._client, ticket=slot)
+        future: Future[bool] = self._client.future()
+        self._hosted.join(None, _reply(future), owner=self._client, ticket=future)
         try:
-            await slot.wait()
+            await future.wait()
         except BaseException:
-            self._cancel(slot)
+            self._cancel(future)
             raise
 
     async def ask(self, what: str) -> Any:
@@ -278,12 +278,12 @@ class MemoryEngine(QueueEngine):
                 self._hosted.cancel(self._client, ticket)
 
 
-def _reply(slot: Slot[Any]) -> Callable[[Any], bool]:
+def _reply(future: Future[Any]) -> Callable[[Any], bool]:
     def reply(answer: Any) -> bool:
         if isinstance(answer, Exception):
-            slot.fail(answer)
+            future.set_exception(answer)
         else:
-            slot.set(answer)
+            future.set_result(answer)
         return True
 
     return reply

@@ -60,8 +60,8 @@ THREAD = "ours-thread"
 BLOCKING = "blocking"
 
 PEERS: Mapping[str, Entry] = {
-    OURS: Entry("aiomanager, stream lane", "ours:Ours"),
-    THREAD: Entry("aiomanager, thread lane", "ours:Ours", options={"lane": "thread"}),
+    OURS: Entry("aiomanager, stream transport", "ours:Ours"),
+    THREAD: Entry("aiomanager, thread transport", "ours:Ours", options={"transport": "thread"}),
     "ours-uvloop": Entry("aiomanager, uvloop", "ours:Ours", ["uvloop"], "uvloop"),
     "ours-trio": Entry("aiomanager, trio", "ours:Ours", ["trio"], "trio"),
     BLOCKING: Entry("blocking proxy", "managers:BlockingProxy"),

@@ -19,10 +19,10 @@ class Ours(Peer):
 
     def __init__(
         self,
-        lane: Literal["stream", "thread"] = "stream",
+        transport: Literal["stream", "thread"] = "stream",
         address: tuple[str, int] | None = None,
     ) -> None:
-        self.manager = aiomanager.host(queues={"jobs": 0}, lane=lane, address=address)
+        self.manager = aiomanager.host(queues={"jobs": 0}, transport=transport, address=address)
 
     async def __aenter__(self) -> Self:
         await self.manager.__aenter__()

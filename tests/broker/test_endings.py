@@ -92,16 +92,18 @@ def test_a_late_settlement_changes_nothing(one: Owner, other: Owner):
 def test_an_item_that_loses_its_owners_again_and_again_is_buried(clock: FakeTimers):
     """After so many times it is given up, and counts as done; a refusal is a decision of its
     owner's, after however many, and is no loss."""
-    buried: list[bytes] = []
-    queue = HostedQueue(clock, max_deliveries=3, bury=lambda item: buried.append(bytes(item.data)))
+    dead_lettered: list[bytes] = []
+    queue = HostedQueue(
+        clock, max_deliveries=3, dead_letter=lambda item: dead_lettered.append(bytes(item.data))
+    )
     owner = Owner(queue)
     owner.put(b"poison", b"good")
     for attempt in (1, 2, 3):
         delivery = owner.receive()
         assert (delivery.items, delivery.attempts) == ([b"poison"], [attempt])
-        assert buried == []
+        assert dead_lettered == []
         owner.vanish()
-    assert buried == [b"poison"]
+    assert dead_lettered == [b"poison"]
     for _ in range(5):
         delivery = owner.receive()
         assert delivery.items == [b"good"]

@@ -40,14 +40,16 @@ class HostedQueueMachine(RuleBasedStateMachine):
         self, maxsize: int, lease_timeout: float | None, max_deliveries: int, max_unsettled: int
     ) -> None:
         self.clock = FakeTimers()
-        self.buried: list[tuple[bytes, int, int]] = []
+        self.dead_lettered: list[tuple[bytes, int, int]] = []
         self.queue = HostedQueue(
             self.clock,
             maxsize,
             lease_timeout=lease_timeout,
             max_deliveries=max_deliveries,
             max_unsettled=max_unsettled,
-            bury=lambda item: self.buried.append((bytes(item.data), item.losses, item.rejects)),
+            dead_letter=lambda item: self.dead_lettered.append(
+                (bytes(item.data), item.losses, item.rejects)
+            ),
         )
         self.model = Model(maxsize, lease_timeout, self.clock.time(), max_deliveries, max_unsettled)
         self.numbers = itertools.count(1)
@@ -275,7 +277,7 @@ class HostedQueueMachine(RuleBasedStateMachine):
         assert queue.empty() == (not model.qsize)
         assert queue.full() == (0 < model.maxsize <= model.qsize)
         assert queue.statistics()["leased"] == len(model.leases)
-        assert self.buried == model.buried
+        assert self.dead_lettered == model.dead_lettered
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
@@ -305,7 +307,7 @@ class HostedQueueMachine(RuleBasedStateMachine):
             if isinstance(call.answer, int)
             for frame in frames[: call.answer]
         ]
-        out = [*self.taken, *self.done, *(data for data, _, _ in self.buried)]
+        out = [*self.taken, *self.done, *(data for data, _, _ in self.dead_lettered)]
         if self.model.dropping:
             assert set(out) <= set(accepted)
             assert not left

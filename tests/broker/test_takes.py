@@ -217,11 +217,13 @@ def test_what_a_client_that_is_given_up_had_is_anybodys_to_count(queue: HostedQu
 @pytest.mark.parametrize("how", ["leased", "taken"])
 def test_an_item_that_nobody_can_unpickle_is_buried(clock: FakeTimers, how: str):
     """After as many attempts as any other, and with nobody lost by it."""
-    buried: list[tuple[bytes, int, int]] = []
+    dead_lettered: list[tuple[bytes, int, int]] = []
     queue = HostedQueue(
         clock,
         max_deliveries=3,
-        bury=lambda item: buried.append((bytes(item.data), item.losses, item.rejects)),
+        dead_letter=lambda item: dead_lettered.append(
+            (bytes(item.data), item.losses, item.rejects)
+        ),
     )
     one = Owner(queue, "one")
     one.put(b"poison", b"good")
@@ -233,7 +235,7 @@ def test_an_item_that_nobody_can_unpickle_is_buried(clock: FakeTimers, how: str)
         else:
             one.own(call.ids)
             assert one.restore(call.ids[0], b"poison", attempt, rejected=True)
-    assert buried == [(b"poison", 0, 3)]
+    assert dead_lettered == [(b"poison", 0, 3)]
     assert one.receive().items == [b"good"]
 
 

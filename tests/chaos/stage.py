@@ -129,7 +129,7 @@ class Stage:
     # -- the programs -------------------------------------------------------------------------
 
     def start(self, program: str, name: str, **options: Any) -> Program:
-        """Start a program. What the options leave open is chosen at random: loop and lane."""
+        """Start a program. What the options leave open is chosen at random: loop and transport."""
         filled = {
             "name": name,
             "address": self.address,
@@ -137,7 +137,7 @@ class Stage:
             "queue": QUEUE,
             "seed": self.rng.getrandbits(32),
             "backend": self.rng.choice(BACKENDS),
-            "lane": self.rng.choice(LANES),
+            "transport": self.rng.choice(LANES),
             "defect": self.defect,
             **options,
         }

@@ -113,7 +113,7 @@ def test_mistake_is_explained(monkeypatch, arguments, code, message):
 def test_options_have_the_defaults_of_the_functions():
     """Whoever moves from a script to the command line meets no surprise, and the other way."""
     for function, command, names in (
-        (aiomanager.connect, _consume.consume, ["wait", "reconnect", "lane"]),
+        (aiomanager.connect, _consume.consume, ["wait", "reconnect", "transport"]),
         (
             aiomanager.consume,
             _consume.consume,

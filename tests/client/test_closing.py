@@ -21,8 +21,10 @@ CALLS = 20_000
 
 # Not with asyncio's debug mode, which takes as long for so many tasks as all the rest.
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-def test_a_manager_closes_with_many_calls_pending(socket_path, lane: Any, backend, monkeypatch):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+def test_a_manager_closes_with_many_calls_pending(
+    socket_path, transport: Any, backend, monkeypatch
+):
     """All end at once, at whatever depth they stand, and say whether they may have happened."""
     monkeypatch.setattr("aiomanager._client.manager.CLOSE_TIMEOUT", 0.2)
     known: list[bool] = []
@@ -31,7 +33,7 @@ def test_a_manager_closes_with_many_calls_pending(socket_path, lane: Any, backen
     async def main(host: RestartableHost) -> None:
         nonlocal begun, ended
         async with anyio.create_task_group() as group:
-            manager = aiomanager.connect(host.path, KEY, lane=lane)
+            manager = aiomanager.connect(host.path, KEY, transport=transport)
             await manager.__aenter__()
             queue = manager.queue("jobs")
             await queue.put("before")

@@ -85,11 +85,11 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_hosts_until_the_end_of_the_block(lane):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_hosts_until_the_end_of_the_block(transport):
     """Queues of their sizes, in a process that is gone afterwards, at an address that only its
     owner can open, with a key that nobody knows."""
-    async with aiomanager.host({"jobs": 2, "results": 0}, lane=lane) as manager:
+    async with aiomanager.host({"jobs": 2, "results": 0}, transport=transport) as manager:
         jobs = manager.queue("jobs")
         assert await jobs.maxsize() == 2
         assert await manager.queue("results").maxsize() == 0
@@ -205,7 +205,7 @@ BAD_ARGUMENTS: dict[str, dict[str, Any]] = {
     "is no address": {"address": "http://localhost"},
     "identifier": {"queues": {"two words": 0}},
     "give an int": {"queues": {"jobs": "many"}},
-    "lane is": {"lane": "fast"},
+    "transport is": {"transport": "fast"},
     "lease_timeout": {"lease_timeout": -1.0},
 }
 

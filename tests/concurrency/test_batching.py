@@ -9,7 +9,7 @@ import pytest
 
 from aiomanager import AsyncQueue
 from aiomanager._concurrency.batching import MANY
-from aiomanager._concurrency.futures import Slot
+from aiomanager._concurrency.futures import Future
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from tests.support.waiting import wait_until
 
@@ -26,20 +26,22 @@ class HeldEngine(MemoryEngine):
     def __init__(self, client: MemoryClient) -> None:
         super().__init__(client, "jobs")
         self.sent: list[int] = []
-        self._held: tuple[Slot[tuple[int, Exception | None]], Slot[tuple[int, Exception | None]]]
+        self._held: tuple[
+            Future[tuple[int, Exception | None]], Future[tuple[int, Exception | None]]
+        ]
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> Slot[tuple[int, Exception | None]]:
+    ) -> Future[tuple[int, Exception | None]]:
         self.sent.append(len(frames))
-        self._held = super().put(frames, timeout, channel), Slot()
+        self._held = super().put(frames, timeout, channel), Future()
         return self._held[1]
 
     async def answer(self) -> None:
         """Answer the last batch, and wait for the next."""
         batches = len(self.sent)
         put, answer = self._held
-        put.then(lambda slot: answer.set(slot.value))
+        put.add_done_callback(lambda future: answer.set_result(future.value))
         await wait_until(lambda: len(self.sent) > batches, description="the next batch")
         await anyio.wait_all_tasks_blocked()
 

@@ -26,7 +26,7 @@ FORKS = 200 if FULL else 15 if QUICK else 60
 # Seconds in which a child has to be told; it is not to wait for a host that never answers.
 AT_ONCE = 5.0
 
-lanes = pytest.mark.parametrize("lane", ["stream", "thread"])
+transports = pytest.mark.parametrize("transport", ["stream", "thread"])
 kinds = pytest.mark.parametrize("kind", ["stock", "ours"])
 
 
@@ -64,11 +64,13 @@ def _uses(manager: Any, queue: Any) -> list[Callable[[], Any]]:
     ]
 
 
-@lanes
+@transports
 @kinds
-async def test_a_child_is_refused_at_once(place: World, lane: Any, anyio_backend_name: str) -> None:
+async def test_a_child_is_refused_at_once(
+    place: World, transport: Any, anyio_backend_name: str
+) -> None:
     """Whatever it calls; and its parent's acknowledged puts are there, each once."""
-    async with _connect(place, lane=lane) as manager:
+    async with _connect(place, transport=transport) as manager:
         queue = manager.queue(place.unused())
         await queue.put(0)
         uses = _uses(manager, queue)
@@ -79,14 +81,14 @@ async def test_a_child_is_refused_at_once(place: World, lane: Any, anyio_backend
         assert await queue.qsize() == 0
 
 
-@lanes
+@transports
 @kinds
-async def test_many_forks_under_load(place: World, lane: Any, anyio_backend_name: str) -> None:
+async def test_many_forks_under_load(place: World, transport: Any, anyio_backend_name: str) -> None:
     """Children come and go, used and unused. The parent's puts are there once and in order, its
     waiting get waits on, its lease stands."""
     sent: list[int] = []
     got: list[object] = []
-    async with _connect(place, lane=lane) as manager:
+    async with _connect(place, transport=transport) as manager:
         queue, other = manager.queue(place.unused()), manager.queue(place.unused())
         leased = manager.queue(place.unused())
         await leased.put("work")

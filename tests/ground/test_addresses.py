@@ -124,8 +124,8 @@ def path(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Path]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_connect_by_each_form_of_a_port(port: int, lane: Any):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_connect_by_each_form_of_a_port(port: int, transport: Any):
     """A pair, or a URL."""
     for address in (
         ("127.0.0.1", port),
@@ -133,19 +133,19 @@ async def test_connect_by_each_form_of_a_port(port: int, lane: Any):
         f"tcp://localhost:{port}",
         f"localhost:{port}",
     ):
-        async with aiomanager.connect(address, KEY, lane=lane) as manager:
+        async with aiomanager.connect(address, KEY, transport=transport) as manager:
             await manager.queue("jobs").put("an item")
             assert await manager.queue("jobs").get_nowait() == "an item"
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_connect_by_each_form_of_a_path(path: Path, lane: Any):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_connect_by_each_form_of_a_path(path: Path, transport: Any):
     """A str, a Path, or the URL that a manager has for others."""
-    async with aiomanager.connect(path, KEY, lane=lane) as manager:
+    async with aiomanager.connect(path, KEY, transport=transport) as manager:
         url = manager.address
     for address in (str(path), url):
-        async with aiomanager.connect(address, KEY, lane=lane) as manager:
+        async with aiomanager.connect(address, KEY, transport=transport) as manager:
             await manager.queue("jobs").put("an item")
             assert await manager.queue("jobs").get_nowait() == "an item"
 
@@ -163,30 +163,30 @@ def ipv6_port() -> Iterator[int]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_connect_by_ipv6(ipv6_port: int, lane: Any):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_connect_by_ipv6(ipv6_port: int, transport: Any):
     """In the brackets that URLs have for it."""
-    async with aiomanager.connect(f"tcp://[::1]:{ipv6_port}", KEY, lane=lane) as manager:
+    async with aiomanager.connect(f"tcp://[::1]:{ipv6_port}", KEY, transport=transport) as manager:
         assert manager.address == f"tcp://[::1]:{ipv6_port}"
         assert await manager.queue("jobs").empty()
 
 
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract names")
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_connect_by_an_abstract_name(socket_path: str, lane: Any):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_connect_by_an_abstract_name(socket_path: str, transport: Any):
     """As it is, or by the URL that a manager has for others, which any terminal can show; before a
     host is there that is said, or waited for."""
     name = "\0" + socket_path
     refusal = pytest.raises(ConnectionLostError, match=f"no host at unix://%00{socket_path}")
     with refusal:
-        async with aiomanager.connect(name, KEY, lane=lane):
+        async with aiomanager.connect(name, KEY, transport=transport):
             pass
     async with anyio.create_task_group() as group:
         reached = anyio.Event()
 
         async def reach() -> None:
-            async with aiomanager.connect(name, KEY, lane=lane, wait=20):
+            async with aiomanager.connect(name, KEY, transport=transport, wait=20):
                 reached.set()
 
         group.start_soon(reach)
@@ -194,7 +194,7 @@ async def test_connect_by_an_abstract_name(socket_path: str, lane: Any):
             assert host.address == f"unix://%00{socket_path}"
             with anyio.fail_after(20):
                 await reached.wait()
-            async with aiomanager.connect(host.address, KEY, lane=lane) as manager:
+            async with aiomanager.connect(host.address, KEY, transport=transport) as manager:
                 await manager.queue("jobs").put("an item")
                 assert await host.queue("jobs").get() == "an item"
 

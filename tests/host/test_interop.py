@@ -54,8 +54,8 @@ def python(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["stream", "thread"])
-def lane(request: pytest.FixtureRequest) -> Any:
-    """Each lane of ours."""
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Each transport of ours."""
     return request.param
 
 
@@ -85,13 +85,15 @@ def stock(python: str, *arguments: str, knows: Path | None = None) -> Iterator[P
 
 
 async def test_a_stock_client_at_our_host(
-    python: str, lane: Any, socket_path: str, tmp_path: Path, parcel: Any
+    python: str, transport: Any, socket_path: str, tmp_path: Path, parcel: Any
 ):
     """It gets what we put and we get what it puts, both as they were, also objects of a class that
     the host does not have; it joins, and hears of a shutdown."""
     items = [17, "words", b"x" * 100_000, parcel, [parcel] * 3]
     queues = {"jobs": 0, "results": 0}
-    async with aiomanager.host(queues, address=socket_path, authkey=KEY, lane=lane) as manager:
+    async with aiomanager.host(
+        queues, address=socket_path, authkey=KEY, transport=transport
+    ) as manager:
         jobs: Any = manager.queue("jobs")
         results: Any = manager.queue("results")
         with stock(python, "client", socket_path, knows=tmp_path) as client:
@@ -110,12 +112,14 @@ async def test_a_stock_client_at_our_host(
 
 
 @pytest.mark.parametrize("kind", ["queue", "joinable"])
-async def test_our_client_at_a_stock_host(python: str, lane: Any, kind: str, socket_path: str):
+async def test_our_client_at_a_stock_host(python: str, transport: Any, kind: str, socket_path: str):
     """All of a queue's life, up to the sentinel."""
     items = [17, "words", b"x" * 100_000, {"a": [1.5, None]}]
     with stock(python, "host", socket_path, kind) as host:
         host.wait_for("^listening$")
-        async with aiomanager.connect(socket_path, KEY, lane=lane, wait_slice=0.05) as manager:
+        async with aiomanager.connect(
+            socket_path, KEY, transport=transport, wait_slice=0.05
+        ) as manager:
             jobs: Any = manager.queue("jobs")
             with pytest.raises(QueueEmpty):
                 await jobs.get(timeout=0.1)
@@ -129,13 +133,15 @@ async def test_our_client_at_a_stock_host(python: str, lane: Any, kind: str, soc
 
 
 async def test_their_client_and_ours_at_a_stock_host(
-    python: str, lane: Any, socket_path: str, tmp_path: Path, parcel: Any
+    python: str, transport: Any, socket_path: str, tmp_path: Path, parcel: Any
 ):
     """Objects of classes that all of them know arrive as such in both directions."""
     with stock(python, "host", socket_path, "queue", knows=tmp_path) as host:
         host.wait_for("^listening$")
         with stock(python, "client", socket_path, knows=tmp_path) as client:
-            async with aiomanager.connect(socket_path, KEY, lane=lane, wait_slice=0.05) as manager:
+            async with aiomanager.connect(
+                socket_path, KEY, transport=transport, wait_slice=0.05
+            ) as manager:
                 await manager.queue("jobs").put_many([parcel, "words", None])
                 results: Any = manager.queue("results")
                 assert await results.get(timeout=20) == ("Parcel", parcel)
@@ -144,12 +150,12 @@ async def test_their_client_and_ours_at_a_stock_host(
 
 
 async def test_an_object_that_a_stock_host_does_not_know(
-    python: str, lane: Any, socket_path: str, parcel: Any
+    python: str, transport: Any, socket_path: str, parcel: Any
 ):
     """It refuses it, and the queue goes on."""
     with stock(python, "host", socket_path, "queue") as host:
         host.wait_for("^listening$")
-        async with aiomanager.connect(socket_path, KEY, lane=lane) as manager:
+        async with aiomanager.connect(socket_path, KEY, transport=transport) as manager:
             jobs: Any = manager.queue("jobs")
             with pytest.raises(RemoteError, match="parcels"):
                 await jobs.put(parcel)
@@ -157,11 +163,11 @@ async def test_an_object_that_a_stock_host_does_not_know(
             assert await jobs.get(timeout=20) == "words"
 
 
-async def test_shutdown_of_a_stock_host_s_queue(python: str, lane: Any, socket_path: str):
+async def test_shutdown_of_a_stock_host_s_queue(python: str, transport: Any, socket_path: str):
     """Possible where its Python has it, whether ours has it or not."""
     with stock(python, "host", socket_path, "queue") as host:
         host.wait_for("^listening$")
-        async with aiomanager.connect(socket_path, KEY, lane=lane) as manager:
+        async with aiomanager.connect(socket_path, KEY, transport=transport) as manager:
             jobs: Any = manager.queue("jobs")
             if _version(python) < HAS_SHUTDOWN:
                 with pytest.raises(ConfigurationError, match="put a sentinel"):

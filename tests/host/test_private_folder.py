@@ -171,7 +171,7 @@ def _of_another_program(folder: Path) -> None:
     folder.rename(folder.with_name("listener-" + folder.name))
 
 
-def _linked(folder: Path) -> None:
+def _connected_to(folder: Path) -> None:
     target = folder.with_name("target")
     folder.rename(target)
     folder.symlink_to(target)
@@ -187,7 +187,7 @@ def _linked(folder: Path) -> None:
         _of_another_user,
         _of_another_machine,
         _of_another_program,
-        _linked,
+        _connected_to,
     ],
 )
 def test_what_is_not_certainly_a_dead_hosts_stays(temporary: Path, changed: object):

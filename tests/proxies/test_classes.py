@@ -11,7 +11,7 @@ import pytest
 
 import aiomanager
 from aiomanager import ConfigurationError, wrap
-from aiomanager._proxies.host_connections import Home
+from aiomanager._proxies.host_connections import HostConnections
 from tests.proxies.freed import all_freed
 from tests.support import objects
 from tests.support.waiting import wait_until
@@ -160,7 +160,7 @@ async def test_giving_up_never_blocks_the_event_loop(manager, monkeypatch):
     monkeypatch.setattr(stock, "_decref", staticmethod(noted(stock._decref)))
     monkeypatch.setattr(
         "aiomanager._proxies.host_connections.Home.function_now",
-        noted(Home.function_now),
+        noted(HostConnections.function_now),
     )
     wrapped = wrap(manager.Counter())
     child = await wrapped.child()

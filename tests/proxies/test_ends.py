@@ -176,9 +176,9 @@ async def test_a_connection_that_is_cut_while_somebody_waits(manager):
         await result.wait(0.01)  # they have been looked at
         group.start_soon(wait, event.wait)
         group.start_soon(wait, result.get)
-        home = event._reference.home
-        await wait_until(lambda: len(home.pool._used) == 2, description="both wait")
-        home.pool.cut()
+        host = event._reference.host
+        await wait_until(lambda: len(host.pool._used) == 2, description="both wait")
+        host.pool.cut()
         await wait_until(lambda: len(outcomes) == 1, description="the result is there")
         proxy.set()
     assert outcomes == [0.5, True]

@@ -66,11 +66,11 @@ async def test_a_queue_of_our_host(our_host):
 
 # -- AsyncManager.proxy ------------------------------------------------------------
 @pytest.mark.anyio
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_a_name_of_a_stock_host(manager, lane):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_a_name_of_a_stock_host(manager, transport):
     """`proxy` calls what is registered, and gives what `wrap` gives."""
     before = manager._number_of_objects()
-    async with aiomanager.connect(manager.address, objects.KEY, lane=lane) as connected:
+    async with aiomanager.connect(manager.address, objects.KEY, transport=transport) as connected:
         counter = await connected.proxy("Counter", start=3)
         assert await counter.add() == 4
         assert isinstance(await connected.proxy("Queue"), AsyncQueue)
@@ -88,10 +88,10 @@ async def test_a_name_of_a_stock_host(manager, lane):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_a_name_of_our_host(our_host, lane):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_a_name_of_our_host(our_host, transport):
     """Objects beside its queues, and the queues themselves."""
-    async with aiomanager.connect(our_host.address, objects.KEY, lane=lane) as connected:
+    async with aiomanager.connect(our_host.address, objects.KEY, transport=transport) as connected:
         counter = await connected.proxy("Counter")
         assert await counter.add() == 1
         lock = await connected.proxy("common")

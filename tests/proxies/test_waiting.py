@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from aiomanager import wrap
-from aiomanager._proxies.long_poll import Turns
+from aiomanager._proxies.long_poll import CallLimit
 from tests.proxies.freed import all_freed
 from tests.support import objects
 from tests.support.waiting import wait_until
@@ -40,7 +40,7 @@ async def test_a_method_that_blocks_keeps_no_other_call_from_running(manager):
 @pytest.mark.anyio
 async def test_calls_that_wait_make_room_for_more_and_more():
     """Of however many that wait at the host, the last has its turn soon."""
-    turns = Turns(places=4)
+    turns = CallLimit(places=4)
     async with anyio.create_task_group() as group:
         for _ in range(400):  # with as many places all the time the last would wait for 20 s
             group.start_soon(turns.enter)

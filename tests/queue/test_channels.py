@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from aiomanager import AsyncQueue
-from aiomanager._concurrency.futures import Slot
+from aiomanager._concurrency.futures import Future
 from aiomanager.engines.base import Received
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from tests.support.waiting import wait_until
@@ -22,18 +22,18 @@ class HeldEngine(MemoryEngine):
 
     def __init__(self, client: MemoryClient) -> None:
         super().__init__(client, "jobs")
-        self.held: dict[str, tuple[Slot[list[bool]], Slot[list[bool]]]] = {}
+        self.held: dict[str, tuple[Future[list[bool]], Future[list[bool]]]] = {}
 
-    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         assert channel not in self.held, f"a call in {channel!r} while another goes on"
-        answer: Slot[list[bool]] = Slot()
+        answer: Future[list[bool]] = Future()
         self.held[channel] = super().take(received, channel), answer
         return answer
 
     def release(self) -> None:
         """Answer."""
         for taken, answer in self.held.values():
-            taken.map(answer.set)
+            taken.map(answer.set_result)
 
 
 async def test_who_waits_and_who_does_not_take_beside_one_another():

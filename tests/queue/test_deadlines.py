@@ -38,8 +38,8 @@ def wire(host: RestartableHost, socket_path: str) -> Iterator[Relay]:
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest) -> Any:
-    """Each lane to the host."""
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Each transport to the host."""
     return request.param
 
 
@@ -64,12 +64,12 @@ class Ended:
         return all(took <= while_busy(seconds + 1) for took, _ in self.calls.values())
 
 
-async def test_calls_at_a_host_that_is_stopped(host, lane):
+async def test_calls_at_a_host_that_is_stopped(host, transport):
     """Each ends by its own time, with an error that is true; one that was given up before it was
     sent, as it stood behind another, has certainly not happened."""
     ended = Ended()
     async with aiomanager.connect(
-        host.path, KEY, lane=lane, call_timeout=1, reconnect=0.5
+        host.path, KEY, transport=transport, call_timeout=1, reconnect=0.5
     ) as manager:
         queue, small = manager.queue("jobs"), manager.queue("small")
         await queue.put("item")
@@ -109,12 +109,12 @@ async def test_calls_at_a_host_that_is_stopped(host, lane):
         host.thaw()
 
 
-async def test_calls_that_wait_at_a_host_that_is_stopped(host, lane):
+async def test_calls_that_wait_at_a_host_that_is_stopped(host, transport):
     """They end when the host is given up: it has half of `call_timeout` to say something, as long
     to answer when it is asked, and then `reconnect` to come back."""
     ended = Ended()
     async with aiomanager.connect(
-        host.path, KEY, lane=lane, call_timeout=1, reconnect=0.3
+        host.path, KEY, transport=transport, call_timeout=1, reconnect=0.3
     ) as manager:
         queue, small = manager.queue("jobs"), manager.queue("small")
         await small.put(1)
@@ -132,11 +132,11 @@ async def test_calls_that_wait_at_a_host_that_is_stopped(host, lane):
         host.thaw()
 
 
-async def test_many_puts_at_a_host_that_is_gone(host, lane):
+async def test_many_puts_at_a_host_that_is_gone(host, transport):
     """It is given up once, and not once for each batch: who stands behind fails with it."""
     ended = Ended()
     async with aiomanager.connect(
-        host.path, KEY, lane=lane, call_timeout=5, reconnect=0.5
+        host.path, KEY, transport=transport, call_timeout=5, reconnect=0.5
     ) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")
@@ -150,13 +150,13 @@ async def test_many_puts_at_a_host_that_is_gone(host, lane):
         assert len(set(map(id, errors))) == 50, "each has an error of its own"
 
 
-async def test_a_put_that_waits_for_room_says_what_it_has_put(host, lane):
+async def test_a_put_that_waits_for_room_says_what_it_has_put(host, transport):
     """Its manager closes: the error has the number of items that the queue has taken."""
-    async with aiomanager.connect(host.path, KEY, lane=lane) as other:
+    async with aiomanager.connect(host.path, KEY, transport=transport) as other:
         small = other.queue("small")
         async with (
             anyio.create_task_group() as group,
-            aiomanager.connect(host.path, KEY, lane=lane) as manager,
+            aiomanager.connect(host.path, KEY, transport=transport) as manager,
         ):
 
             async def put() -> None:
@@ -171,13 +171,15 @@ async def test_a_put_that_waits_for_room_says_what_it_has_put(host, lane):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("of metrics"), OSError(5, "of a disk"), EOFError()])
-async def test_a_callback_that_raises_costs_nothing(host, lane, error, caplog):
+async def test_a_callback_that_raises_costs_nothing(host, transport, error, caplog):
     """What `on_reconnect` raises is logged; calls go on over the connection that was made."""
 
     def on_reconnect() -> None:
         raise error
 
-    async with aiomanager.connect(host.path, KEY, lane=lane, on_reconnect=on_reconnect) as manager:
+    async with aiomanager.connect(
+        host.path, KEY, transport=transport, on_reconnect=on_reconnect
+    ) as manager:
         queue = manager.queue("jobs")
         for number in range(2):
             await queue.put(number)
@@ -193,17 +195,17 @@ async def test_connecting_that_raises_ends_in_an_error(host, error):
     async with aiomanager.connect(host.path, KEY, reconnect=0.2) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")
-        open_link = manager._session._open_link
+        open_connection = manager._session._open_connection
 
         async def fail(name: str | None) -> Any:
             raise error
 
-        manager._session._open_link = fail
+        manager._session._open_connection = fail
         host.restart()
         with anyio.fail_after(while_busy(5)):
             with pytest.raises(ConnectionLostError, match="odd"):
                 await queue.put("nobody connects")
-            manager._session._open_link = open_link
+            manager._session._open_connection = open_connection
             await queue.put("after")
             assert await queue.get() == "after"
 
@@ -212,11 +214,11 @@ def _at_least(things: list[float], count: int) -> bool:
     return len(things) >= count
 
 
-async def test_connections_that_break_at_once_are_made_less_and_less_often(host, wire, lane):
+async def test_connections_that_break_at_once_are_made_less_and_less_often(host, wire, transport):
     """A call that ends each connection it is sent over is not sent again without a pause."""
     connected: list[float] = []
     async with aiomanager.connect(
-        wire.path, KEY, lane=lane, on_reconnect=lambda: connected.append(time.monotonic())
+        wire.path, KEY, transport=transport, on_reconnect=lambda: connected.append(time.monotonic())
     ) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")

@@ -10,7 +10,7 @@ import pytest
 
 from aiomanager import AsyncQueue
 from aiomanager._concurrency.batching import MANY
-from aiomanager._concurrency.futures import Slot
+from aiomanager._concurrency.futures import Future
 from aiomanager.engines.base import Received
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 
@@ -39,32 +39,34 @@ class HeldEngine(MemoryEngine):
         super().__init__(client, "jobs")
         self.asked: list[int] = []
         self.taken: list[int] = []
-        self._received: list[tuple[Slot[list[Received]], Slot[list[Received]]]] = []
-        self._takes: list[tuple[Slot[list[bool]], Slot[list[bool]]]] = []
+        self._received: list[tuple[Future[list[Received]], Future[list[Received]]]] = []
+        self._takes: list[tuple[Future[list[bool]], Future[list[bool]]]] = []
 
-    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
+    def receive(self, count: int, timeout: float | None) -> Future[list[Received]]:
         assert not self._received, "two fetches at once"
         self.asked.append(count)
-        self._received.append((super().receive(count, timeout), Slot()))
+        self._received.append((super().receive(count, timeout), Future()))
         return self._received[0][1]
 
-    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         assert not self._takes, "two takes at once"
         self.taken.append(len(received))
-        self._takes.append((super().take(received, channel), Slot()))
+        self._takes.append((super().take(received, channel), Future()))
         return self._takes[0][1]
 
     async def answer_fetch(self) -> None:
         """Answer the fetch, and wait until nothing more happens."""
         received, answer = self._received.pop()
-        received.then(lambda slot: answer.set(slot.value))
+        received.add_done_callback(lambda future: answer.set_result(future.value))
         await settled()
 
     async def answer_take(self, *, lost: bool = False) -> None:
         """Answer the take, that all was `lost` meanwhile if so, and wait until nothing more
         happens."""
         taken, answer = self._takes.pop()
-        taken.map(lambda owned: [not lost for _ in owned]).then(lambda slot: answer.set(slot.value))
+        taken.map(lambda owned: [not lost for _ in owned]).add_done_callback(
+            lambda future: answer.set_result(future.value)
+        )
         await settled()
 
 
@@ -126,7 +128,7 @@ async def test_many_gets_are_fetched_for_in_halves(engine, queue):
 
 
 async def test_many_gets_gather_where_messages_are_dear(engine):
-    """As on the thread lane, where a message costs more than what it hides."""
+    """As on the thread transport, where a message costs more than what it hides."""
     engine.messages_are_cheap = False
     async with anyio.create_task_group() as group:
         await get_by(2 * MANY, AsyncQueue(lambda: engine, "jobs"), group)

@@ -49,7 +49,7 @@ class Model:
     ) -> None:
         self.maxsize, self.lease_timeout, self.now = maxsize, lease_timeout, now
         self.max_deliveries, self.max_unsettled = max_deliveries, max_unsettled
-        self.buried: list[tuple[bytes, int, int]] = []
+        self.dead_lettered: list[tuple[bytes, int, int]] = []
         self.fresh: list[Thing] = []
         self.returned: list[Thing] = []
         self.delayed: dict[Thing, float] = {}
@@ -148,7 +148,7 @@ class Model:
         thing.losses += how == "lose"
         thing.rejects += how == "reject"
         if thing.losses + thing.rejects >= self.max_deliveries:
-            self.buried.append((thing.data, thing.losses, thing.rejects))
+            self.dead_lettered.append((thing.data, thing.losses, thing.rejects))
         elif not self.dropping:
             self.returned.append(thing)
 

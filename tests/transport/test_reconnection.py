@@ -35,16 +35,16 @@ def wire(host: RestartableHost) -> Iterator[Relay]:
 
 
 @pytest.fixture(params=["stream", "thread"])
-def lane(request: pytest.FixtureRequest) -> Any:
-    """Both lanes."""
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Both transports."""
     return request.param
 
 
 async def test_a_host_that_is_shut_down_tells_its_clients(
-    host: RestartableHost, lane: Any, caplog: pytest.LogCaptureFixture
+    host: RestartableHost, transport: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Their logs can tell that from a crash. Another may come in its place, so they wait for it."""
-    async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+    async with aiomanager.connect(host.path, KEY, transport=transport) as manager:
         queue = manager.queue("jobs")
         async with anyio.create_task_group() as group:
             group.start_soon(queue.get)
@@ -60,11 +60,11 @@ async def test_a_host_that_is_shut_down_tells_its_clients(
 
 
 async def test_a_waiting_get_is_served_by_the_restarted_host(
-    host: RestartableHost, lane: Any
+    host: RestartableHost, transport: Any
 ) -> None:
     """A get that waited when its host was killed receives what is put after the restart."""
     received: list[str] = []
-    async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+    async with aiomanager.connect(host.path, KEY, transport=transport) as manager:
         queue = manager.queue("jobs")
 
         async def getter() -> None:
@@ -83,10 +83,10 @@ async def waiting(queue: aiomanager.AsyncQueue[object]) -> bool:
     return bool((await queue.statistics()).waiting_getters)
 
 
-async def test_an_iteration_goes_on_after_a_restart(host: RestartableHost, lane: Any) -> None:
+async def test_an_iteration_goes_on_after_a_restart(host: RestartableHost, transport: Any) -> None:
     """`async for` over a queue survives its host and ends at the sentinel."""
     seen: list[int] = []
-    async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+    async with aiomanager.connect(host.path, KEY, transport=transport) as manager:
         queue = manager.queue("jobs")
 
         async def iterate() -> None:
@@ -120,9 +120,11 @@ async def test_consumers_go_on_after_a_restart(host: RestartableHost) -> None:
     assert seen == [1]
 
 
-async def test_a_put_that_waits_for_room_is_sent_again(host: RestartableHost, lane: Any) -> None:
+async def test_a_put_that_waits_for_room_is_sent_again(
+    host: RestartableHost, transport: Any
+) -> None:
     """A put that waited on a full queue when its host was killed is put into the new one."""
-    async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+    async with aiomanager.connect(host.path, KEY, transport=transport) as manager:
         queue = manager.queue("small")
         await queue.put("first")
         async with anyio.create_task_group() as group:
@@ -140,12 +142,12 @@ async def putter_waits(queue: aiomanager.AsyncQueue[object]) -> bool:
 
 
 async def test_a_put_whose_answer_was_lost_is_enqueued_once(
-    host: RestartableHost, wire: Relay, lane: Any
+    host: RestartableHost, wire: Relay, transport: Any
 ) -> None:
     """The host had the items, and the answer was lost with the connection: the put is sent again,
     and the host does not enqueue it again."""
     async with (
-        aiomanager.connect(wire.path, KEY, lane=lane) as manager,
+        aiomanager.connect(wire.path, KEY, transport=transport) as manager,
         aiomanager.connect(host.path, KEY) as observer,
     ):
         queue = manager.queue("jobs")
@@ -162,12 +164,12 @@ async def test_a_put_whose_answer_was_lost_is_enqueued_once(
 
 
 async def test_a_get_whose_answer_was_lost_receives_the_item(
-    host: RestartableHost, wire: Relay, lane: Any
+    host: RestartableHost, wire: Relay, transport: Any
 ) -> None:
     """An item that was on its way when the connection broke is handed out again, once."""
     received: list[str] = []
     async with (
-        aiomanager.connect(wire.path, KEY, lane=lane) as manager,
+        aiomanager.connect(wire.path, KEY, transport=transport) as manager,
         aiomanager.connect(host.path, KEY) as observer,
     ):
         queue = manager.queue("jobs")
@@ -190,12 +192,12 @@ async def test_a_get_whose_answer_was_lost_receives_the_item(
 
 
 async def test_a_wire_that_says_nothing_is_given_up(
-    host: RestartableHost, wire: Relay, lane: Any
+    host: RestartableHost, wire: Relay, transport: Any
 ) -> None:
     """Half-open: nothing comes and nobody is told. The deadline of a call notices, and so does
     the heartbeat where calls only wait; a new connection serves them."""
     async with (
-        aiomanager.connect(wire.path, KEY, lane=lane, call_timeout=0.4) as manager,
+        aiomanager.connect(wire.path, KEY, transport=transport, call_timeout=0.4) as manager,
         aiomanager.connect(host.path, KEY) as observer,
     ):
         queue = manager.queue("jobs")
@@ -211,7 +213,7 @@ async def test_a_wire_that_says_nothing_is_given_up(
             wire.stalled = True
             # The client gives the wire up and connects again, which the relay lets through.
             await wait_until(
-                lambda: manager._session.link is None, description="the silence was noticed"
+                lambda: manager._session.connection is None, description="the silence was noticed"
             )
             wire.cut()
             wire.stalled = False
@@ -219,9 +221,9 @@ async def test_a_wire_that_says_nothing_is_given_up(
         assert received == ["item"]
 
 
-async def test_a_frozen_host_is_waited_for(host: RestartableHost, lane: Any) -> None:
+async def test_a_frozen_host_is_waited_for(host: RestartableHost, transport: Any) -> None:
     """A host that is stopped and goes on within the call's deadline costs nothing but time."""
-    async with aiomanager.connect(host.path, KEY, lane=lane) as manager:
+    async with aiomanager.connect(host.path, KEY, transport=transport) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")
         host.freeze()
@@ -233,10 +235,10 @@ async def test_a_frozen_host_is_waited_for(host: RestartableHost, lane: Any) -> 
 
 
 async def test_a_host_that_stays_away_ends_calls_at_the_deadline(
-    host: RestartableHost, lane: Any
+    host: RestartableHost, transport: Any
 ) -> None:
     """After `reconnect` seconds every kind of call raises ConnectionLostError."""
-    async with aiomanager.connect(host.path, KEY, lane=lane, reconnect=0.3) as manager:
+    async with aiomanager.connect(host.path, KEY, transport=transport, reconnect=0.3) as manager:
         queue = manager.queue("jobs")
         await queue.put("gone with its host")
         host.kill()

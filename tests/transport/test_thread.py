@@ -1,4 +1,4 @@
-"""The thread lane, where its threads outlive those who wait for them."""
+"""The thread transport, where its threads outlive those who wait for them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 from aiomanager._ground.addresses import parse
 from aiomanager._transport.blocking import BlockingSocket
-from aiomanager._transport.thread import ThreadLane
+from aiomanager._transport.thread import ThreadTransport
 from tests.support.waiting import wait_until
 
 
-class Late(ThreadLane):
+class Late(ThreadTransport):
     """Its connections come when they are let through."""
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class Late(ThreadLane):
 @pytest.mark.anyio
 async def test_a_connection_that_nobody_waits_for_any_more():
     """The thread that brings it closes it."""
-    lane = Late()
+    transport = Late()
     async with anyio.create_task_group() as group:
-        group.start_soon(lane.open, None)
-        await wait_until(lane.began.is_set, description="the thread connects")
+        group.start_soon(transport.open, None)
+        await wait_until(transport.began.is_set, description="the thread connects")
         group.cancel_scope.cancel()
-    assert not lane.closed.is_set()
-    lane.let_through.set()
-    await wait_until(lane.closed.is_set, description="the connection is closed")
+    assert not transport.closed.is_set()
+    transport.let_through.set()
+    await wait_until(transport.closed.is_set, description="the connection is closed")
 
 
 @pytest.mark.parametrize("timeout", [None, 30])

@@ -22,10 +22,10 @@ from typing import Any, Literal, TypeVar
 import anyio
 
 from ..._concurrency.batching import Batcher
-from ..._concurrency.futures import Slot, begin, filled
+from ..._concurrency.futures import Future, filled, start_detached
 from ..._ground.errors import ConfigurationError, ConnectionLostError, LeaseLostError, unanswered
-from ..._transport.base import Conversation, Link, LinkPool, Pauses
-from ..._transport.thread import ThreadLane
+from ..._transport.base import Connection, ConnectionPool, Conversation, Pauses
+from ..._transport.thread import ThreadTransport
 from ..._wire.items import STOCK_PROTOCOL, Frame
 from ..._wire.messages import dump
 from ..._wire.replies import is_value, load_queue_reply
@@ -49,7 +49,7 @@ class StockEngine(QueueEngine):
             finds it anew or raises.
         wait_slice: seconds that one blocking call may wait at the host. A killed client loses at
             most what arrives within one; shorter ones cost more calls while nothing arrives.
-        lane: makes connections for what is left when the event loop ends.
+        transport: makes connections for what is left when the event loop ends.
     """
 
     ends_waits_at_once = False
@@ -57,14 +57,14 @@ class StockEngine(QueueEngine):
 
     def __init__(
         self,
-        pool: LinkPool,
+        pool: ConnectionPool,
         resolve: Callable[[Target | None], Awaitable[Target]],
         wait_slice: float,
-        lane: ThreadLane,
+        transport: ThreadTransport,
     ) -> None:
         self._pool = pool
         self._slice = wait_slice
-        self._held = Leftovers(lane, wait_slice)
+        self._held = Leftovers(transport, wait_slice)
         weakref.finalize(self, self._held.leave).atexit = False
         self._object = StockObject(pool, resolve, self._held)
         self.patience = self._object.patience
@@ -77,10 +77,10 @@ class StockEngine(QueueEngine):
 
     def put(
         self, frames: Sequence[bytes], timeout: float | None, channel: str
-    ) -> Slot[tuple[int, Exception | None]]:
+    ) -> Future[tuple[int, Exception | None]]:
         if timeout != 0:
             self._put_unwanted = False
-        return begin(lambda: self._put_in_slices(frames, timeout))
+        return start_detached(lambda: self._put_in_slices(frames, timeout))
 
     async def _put_in_slices(
         self, frames: Sequence[bytes], timeout: float | None
@@ -101,8 +101,8 @@ class StockEngine(QueueEngine):
 
     def put_each(
         self, puts: Sequence[Sequence[bytes]], timeout: float | None, channel: str
-    ) -> Slot[list[tuple[int, Exception | None]] | None]:
-        return begin(lambda: self._put(puts, 0.0 if timeout is None else timeout))
+    ) -> Future[list[tuple[int, Exception | None]] | None]:
+        return start_detached(lambda: self._put(puts, 0.0 if timeout is None else timeout))
 
     async def _put(
         self, puts: Sequence[Sequence[bytes]], seconds: float
@@ -164,8 +164,8 @@ class StockEngine(QueueEngine):
 
     # -- receiving ----------------------------------------------------------------------------
 
-    def receive(self, count: int, timeout: float | None) -> Slot[list[Received]]:
-        return begin(lambda: self._receive_in_a_slice(count, timeout))
+    def receive(self, count: int, timeout: float | None) -> Future[list[Received]]:
+        return start_detached(lambda: self._receive_in_a_slice(count, timeout))
 
     async def _receive_in_a_slice(self, count: int, timeout: float | None) -> list[Received]:
         give_up = anyio.current_time() + self._object.patience
@@ -190,18 +190,18 @@ class StockEngine(QueueEngine):
 
     async def _fetch(self, count: int, seconds: float, give_up: float) -> list[Received]:
         target = await self._object.found_by(give_up)
-        link: Link | None = None
+        connection: Connection | None = None
         with anyio.move_on_after(give_up - anyio.current_time()):
-            link = await self._pool.borrow()
-        if link is None:
+            connection = await self._pool.borrow()
+        if connection is None:
             raise unanswered(self._object.patience, sent=False)
         before = self._pool.opened
-        errand = Errand(link)
+        errand = Errand(connection)
         try:
             with self._held.moving:
                 self._keeping.begin(errand)
         except ConnectionLostError:
-            self._pool.give_back(link)
+            self._pool.give_back(connection)
             raise
         handed_out: list[Received] = []
 
@@ -256,8 +256,8 @@ class StockEngine(QueueEngine):
 
     def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
-    ) -> Slot[list[bool]]:
-        return begin(lambda: self._settle(settlements))
+    ) -> Future[list[bool]]:
+        return start_detached(lambda: self._settle(settlements))
 
     async def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         answers: list[bool] = []
@@ -284,7 +284,7 @@ class StockEngine(QueueEngine):
         target = self._held.target
         return target is not None and received.target is not target
 
-    def take(self, received: Sequence[Received], channel: str) -> Slot[list[bool]]:
+    def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         return filled([one.delivery_id in self._held.out for one in received])
 
     def handed_out(self, received: Sequence[Received]) -> None:
@@ -298,7 +298,7 @@ class StockEngine(QueueEngine):
         if self._held.given_up:
             self._held.leave()
 
-    def restore(self, received: Received, *, rejected: bool = False) -> Slot[bool]:
+    def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         assert isinstance(received, StockReceived)
         with self._held.moving:
             if self._held.out.pop(received.delivery_id, None) is None:
@@ -355,10 +355,10 @@ class StockEngine(QueueEngine):
     async def join(self) -> None:
         await self._joins.submit(None)
 
-    def _join(self, joiners: Sequence[None]) -> Slot[Sequence[None]]:
+    def _join(self, joiners: Sequence[None]) -> Future[Sequence[None]]:
         # The standard library has no join with a timeout. It holds a thread at the host until all
         # is done, so there is one for all who wait; those who come later get one after it.
-        return begin(self._object.join).map(lambda _: joiners)
+        return start_detached(self._object.join).map(lambda _: joiners)
 
     async def ask(self, what: Literal["qsize", "empty", "full", "maxsize"]) -> Any:
         answer = await self._object.ask(what, missing=f"this queue's host does not tell its {what}")

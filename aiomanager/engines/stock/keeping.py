@@ -16,7 +16,7 @@ import anyio
 
 from ..._concurrency.event_loop import spawn
 from ..._ground.errors import QueueFull
-from ..._transport.base import Conversation, LinkPool
+from ..._transport.base import ConnectionPool, Conversation
 from .leftovers import Errand, Leftovers, StockReceived, Target
 from .odd_queues import Undecoded
 from .remote_object import ObjectGoneError, StockObject, closed
@@ -38,7 +38,7 @@ class Keeping:
     """
 
     def __init__(
-        self, pool: LinkPool, queue: StockObject, held: Leftovers, wait_slice: float
+        self, pool: ConnectionPool, queue: StockObject, held: Leftovers, wait_slice: float
     ) -> None:
         self.undecoded = Undecoded()
         self._pool = pool
@@ -108,7 +108,7 @@ class Keeping:
         """From now on others bring it to its end where the event loop ends. `moving` is held."""
         if self._held.given_up:
             raise closed()
-        errand.link.apart = True
+        errand.connection.apart = True
         self._held.errands.add(errand)
 
     async def see_to(
@@ -118,39 +118,39 @@ class Keeping:
         seconds: float,
         settle: Callable[[], object],
     ) -> None:
-        """Converse about items on the link of an errand that was begun.
+        """Converse about items on the connection of an errand that was begun.
 
         Args:
             settle: puts those in the errand's hands where they belong. `moving` is held.
         """
-        link = errand.link
+        connection = errand.connection
         try:
-            await link.converse(errand.begin(steps), seconds + self._pool.call_timeout)
+            await connection.converse(errand.begin(steps), seconds + self._pool.call_timeout)
         except Exception:
             self._seen_to(errand, settle)
             raise
         except BaseException:
-            self._pool.forget(link)
+            self._pool.forget(connection)
             raise
         self._seen_to(errand, settle)
 
     # -- inside -------------------------------------------------------------------------------
 
     def _seen_to(self, errand: Errand, settle: Callable[[], object]) -> None:
-        link = errand.link
+        connection = errand.connection
         with self._held.moving:
             left = errand.left
             if not left:
                 self._held.errands.discard(errand)
                 settle()
         if left:
-            self._pool.forget(link)
+            self._pool.forget(connection)
             raise closed()
-        link.apart = False
-        if link.broken:
-            self._pool.drop(link)
+        connection.apart = False
+        if connection.broken:
+            self._pool.drop(connection)
         else:
-            self._pool.give_back(link)
+            self._pool.give_back(connection)
 
     async def _give_back_what_is_overdue(self) -> None:
         try:
@@ -189,12 +189,12 @@ class Keeping:
         target: Target | None = None
         try:
             target = await self._queue.found()
-            link = await self._pool.borrow()
+            connection = await self._pool.borrow()
             with self._held.moving:
                 if not heap or heap[0] is not entry:
-                    self._pool.give_back(link)
+                    self._pool.give_back(connection)
                     return True  # somebody here has it
-                errand = Errand(link, [entry[-1]])
+                errand = Errand(connection, [entry[-1]])
                 self.begin(errand)
                 heapq.heappop(heap)
             back = partial(_back_to, heap, entry, errand)

@@ -21,9 +21,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from ..._concurrency.event_loop import is_running
-from ..._transport.base import Conversation, Link, call_function
+from ..._transport.base import Connection, Conversation, call_function
 from ..._transport.leaving import Leaving
-from ..._transport.thread import ThreadLane
+from ..._transport.thread import ThreadTransport
 from ..._wire.items import Expression, Frame, encode
 from ..._wire.messages import Buffer, dump
 from ..._wire.replies import NotThereError, load_queue_reply
@@ -106,10 +106,10 @@ class Errand:
         received: the items that are in its hands.
     """
 
-    def __init__(self, link: Link, received: Sequence[StockReceived] = ()) -> None:
+    def __init__(self, connection: Connection, received: Sequence[StockReceived] = ()) -> None:
         self.left = False
         self.received = list(received)
-        self.link = link
+        self.connection = connection
         self._begun = False
         self._over = False
         self.conversation: Conversation[None]
@@ -136,12 +136,12 @@ class Errand:
                     return
                 sleep(PAUSE)
             if self._goes_on:
-                self.link.finish_now(self.conversation, deadline - monotonic())
+                self.connection.finish_now(self.conversation, deadline - monotonic())
         except Exception as exc:
             logger.debug("a call at the end of the event loop has failed: %s", exc)
         finally:
-            self.link.apart = False
-            self.link.close()
+            self.connection.apart = False
+            self.connection.close()
 
     @property
     def _goes_on(self) -> bool:
@@ -152,7 +152,7 @@ class Leftovers(Leaving):
     """What one engine holds.
 
     Args:
-        lane: makes the connections to give things back.
+        transport: makes the connections to give things back.
         wait_slice: seconds that a call may wait at the host.
 
     Attributes:
@@ -165,7 +165,7 @@ class Leftovers(Leaving):
             a daemon's, which goes on while the interpreter ends and its items are collected.
     """
 
-    def __init__(self, lane: ThreadLane, wait_slice: float) -> None:
+    def __init__(self, transport: ThreadTransport, wait_slice: float) -> None:
         super().__init__()
         self.moving = threading.Lock()
         self.out: dict[int, StockReceived] = {}
@@ -173,7 +173,7 @@ class Leftovers(Leaving):
         self.foreign: list[tuple[float, int, StockReceived]] = []
         self.errands: set[Errand] = set()
         self.target: Target | None = None
-        self._lane = lane
+        self._transport = transport
         self._slice = wait_slice
         self._going: deque[StockReceived] = deque()  # to be given back, by a thread
 
@@ -193,7 +193,7 @@ class Leftovers(Leaving):
         self._put_back(deadline)
         if not self.count() and self.target is not None and self.target.reference is None:
             ident, self.target = self.target.ident, None
-            self._lane.converse_now(
+            self._transport.converse_now(
                 None, call_function("decref", ident), max(0.1, deadline - monotonic())
             )
 
@@ -219,7 +219,7 @@ class Leftovers(Leaving):
             conversation = self._putting_back(self.target, deadline)
             seconds = max(0.1, deadline - monotonic())
             with contextlib.suppress(queue.Full):
-                self._lane.converse_now("aiomanager", conversation, seconds)
+                self._transport.converse_now("aiomanager", conversation, seconds)
 
     def _putting_back(self, target: Target, deadline: float) -> Conversation[None]:
         while self._going:

@@ -17,7 +17,7 @@ from ..._ground.errors import (
     RemoteError,
     unanswered,
 )
-from ..._transport.base import Conversation, LinkPool, Pauses
+from ..._transport.base import ConnectionPool, Conversation, Pauses
 from .leftovers import Leftovers, Target
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class StockObject:
 
     def __init__(
         self,
-        pool: LinkPool,
+        pool: ConnectionPool,
         resolve: Callable[[Target | None], Awaitable[Target]],
         held: Leftovers,
     ) -> None:
@@ -57,7 +57,7 @@ class StockObject:
         self._refusal: AioManagerError | None = None
         self._gone: Target | None = None  # what the host did not know any more
         self._same_run = False  # of the host that had known it
-        self._known_by = 0  # links that there had been when the host knew the object last
+        self._known_by = 0  # connections that there had been when the host knew the object last
 
     # -- finding ------------------------------------------------------------------------------
 
@@ -112,9 +112,9 @@ class StockObject:
             with contextlib.suppress(AioManagerError):
                 await self._pool.function_once("decref", target.ident)
 
-    def known(self, links: int) -> None:
-        """The host has answered on one of the first so many links, and knew the object."""
-        self._known_by = max(self._known_by, links)
+    def known(self, connections: int) -> None:
+        """The host has answered on one of the first so many connections, and knew the object."""
+        self._known_by = max(self._known_by, connections)
 
     async def check(self, target: Target, error: Exception) -> None:
         """Raise `ObjectGoneError` where an error says that the host does not know the object."""

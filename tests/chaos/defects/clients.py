@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiomanager._concurrency.futures import Slot, filled
+from aiomanager._concurrency.futures import Future, filled
 from aiomanager._queue.consumer import _Consumer
-from aiomanager._queue.fetcher import Inbox
+from aiomanager._queue.fetcher import Fetcher
 from aiomanager._transport.session import Session
 from tests.chaos.defects.table import Defect, Patch, enter
 
@@ -38,10 +38,10 @@ def settlements_not_sent_again() -> Sequence[Patch]:
             session.__dict__.setdefault("settles", set()).add(asked[0])
         return asked
 
-    def broken_and_forgotten(session: Session, link: Any, error: Any) -> None:
+    def broken_and_forgotten(session: Session, connection: Any, error: Any) -> None:
         for request_id in session.__dict__.get("settles", ()):
             session._pending.pop(request_id, None)
-        broken(session, link, error)
+        broken(session, connection, error)
 
     return [(Session, "ask", ask_and_note), (Session, "_broken", broken_and_forgotten)]
 
@@ -61,23 +61,23 @@ def no_reconnection() -> Sequence[Patch]:
 @defect
 def cancelled_receive_dropped() -> Sequence[Patch]:
     """What was on its way to one who has left is given back to nobody."""
-    hand_back = Inbox.hand_back
+    hand_back = Fetcher.hand_back
 
-    def drop(inbox: Inbox, received: Any, how: Any, delay: float = 0.0) -> Slot[bool]:
-        return hand_back(inbox, received, how, delay) if how == "nack" else filled(True)
+    def drop(fetcher: Fetcher, received: Any, how: Any, delay: float = 0.0) -> Future[bool]:
+        return hand_back(fetcher, received, how, delay) if how == "nack" else filled(True)
 
-    return [(Inbox, "hand_back", drop)]
+    return [(Fetcher, "hand_back", drop)]
 
 
 @defect
 def claim_dropped() -> Sequence[Patch]:
     """What came for one who left at that very moment is nobody's."""
-    init = Slot.__init__
+    init = Future.__init__
 
-    def init_without(slot: Slot[Any], discard: object = None) -> None:
-        init(slot)
+    def init_without(future: Future[Any], discard: object = None) -> None:
+        init(future)
 
-    return [(Slot, "__init__", init_without)]
+    return [(Future, "__init__", init_without)]
 
 
 @defect

@@ -159,12 +159,12 @@ def dead_putter_kept() -> Sequence[Patch]:
 
     def owner_lost_but_its_puts(queue: HostedQueue, owner: Any) -> int:
         room = queue._room
-        putting = [parked for parked in room.putters if parked.owner == owner]
-        for parked in putting:
-            del room._owned[owner][parked]
+        putting = [waiter for waiter in room.putters if waiter.owner == owner]
+        for waiter in putting:
+            del room._owned[owner][waiter]
         returned = owner_lost(queue, owner)
-        for parked in putting:
-            room._owned.setdefault(owner, {})[parked] = None
+        for waiter in putting:
+            room._owned.setdefault(owner, {})[waiter] = None
         return returned
 
     return [(HostedQueue, "owner_lost", owner_lost_but_its_puts)]

@@ -27,7 +27,7 @@ def cancelled_calls(stage: Stage, trials: int) -> None:
             "canceller",
             f"canceller-{backend}",
             backend=backend,
-            lane=stage.rng.choice(LANES),
+            transport=stage.rng.choice(LANES),
             calls=EVERY_CALL,
             count=share,
             tasks=6,

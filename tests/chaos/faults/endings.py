@@ -147,7 +147,7 @@ def _end(stage: Stage, number: int) -> None:
         "by": rng.choice(("wrap", "wrap", "connect")),
         "longest": LONGEST,
         "backend": rng.choice(("asyncio", "uvloop") if native else ("asyncio", "uvloop", "trio")),
-        "lane": rng.choice(LANES),
+        "transport": rng.choice(LANES),
         "defect": stage.defect,
     }
     program = subprocess.Popen(

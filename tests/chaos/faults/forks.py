@@ -78,7 +78,7 @@ def _exit(stage: Stage, number: int) -> float | None:
         "queue": QUEUE,
         "way": EXITS[number % len(EXITS)],
         "backend": rng.choice(("asyncio", "uvloop")),
-        "lane": rng.choice(LANES),
+        "transport": rng.choice(LANES),
     }
     try:
         run = subprocess.run(

@@ -12,7 +12,7 @@ import anyio
 import aiomanager
 from tests.chaos.programs.addresses import address
 
-_CONNECT = ("lane", "call_timeout", "reconnect", "connect_timeout", "wait", "wait_slice")
+_CONNECT = ("transport", "call_timeout", "reconnect", "connect_timeout", "wait", "wait_slice")
 
 
 def run(options: dict[str, Any], main: Callable[[], Awaitable[None]]) -> None:

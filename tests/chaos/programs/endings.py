@@ -47,7 +47,7 @@ def main() -> None:
     apply_defect(options)
     proxy = proxy_of(options) if options["by"] == "wrap" else None
     way = options["way"]
-    log.write("ready", **{name: options[name] for name in ("way", "by", "backend", "lane")})
+    log.write("ready", **{name: options[name] for name in ("way", "by", "backend", "transport")})
     if way == "loop closed":
         loop = asyncio.new_event_loop()
         loop.run_until_complete(_leave_pending(log, options, proxy))

@@ -20,7 +20,7 @@ PROGRAM = """
     import asyncio, sys
     from multiprocessing.managers import BaseManager
     import aiomanager
-    from aiomanager import _inbox
+    from aiomanager._queue.fetcher import Fetcher
 
     class Client(BaseManager): pass
     Client.register("jobs")
@@ -32,28 +32,28 @@ PROGRAM = """
 
 DEALT = """
     # Who is given the item does not run again: this is the loop's last turn.
-    deal = _inbox.Inbox._deal
+    deal = Fetcher._deal
     def deal_late(*args):
         deal(*args)
         loop.stop()
-    _inbox.Inbox._deal = deal_late
+    Fetcher._deal = deal_late
     getting = loop.create_task(queue.get())
     loop.run_forever()
 """
 
 ON_ITS_WAY_BACK = """
     # Who is given the item has left, and it does not come to sending it back.
-    hand_back = _inbox.Inbox.hand_back
+    hand_back = Fetcher.hand_back
     def hand_back_late(*args):
-        slot = hand_back(*args)
+        future = hand_back(*args)
         loop.stop()
-        return slot
-    _inbox.Inbox.hand_back = hand_back_late
-    deal = _inbox.Inbox._deal
+        return future
+    Fetcher.hand_back = hand_back_late
+    deal = Fetcher._deal
     def deal_and_cancel(*args):
         deal(*args)
         getting.cancel()
-    _inbox.Inbox._deal = deal_and_cancel
+    Fetcher._deal = deal_and_cancel
     getting = loop.create_task(queue.get())
     loop.run_forever()
 """
@@ -105,10 +105,10 @@ def test_a_thread_that_was_started_when_the_loop_was_over_keeps_no_process():
             from aiomanager._ground.addresses import parse
             from aiomanager._transport.thread import ThreadLane
 
-            lane = ThreadLane(parse(sys.argv[1]), b"a key that nobody asks for", 0.5)
+            transport = ThreadLane(parse(sys.argv[1]), b"a key that nobody asks for", 0.5)
 
             async def main(turns):
-                kept.append(asyncio.ensure_future(lane.open(None)))
+                kept.append(asyncio.ensure_future(transport.open(None)))
                 for _ in range(turns):
                     await asyncio.sleep(0)
 

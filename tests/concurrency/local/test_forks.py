@@ -102,15 +102,15 @@ asyncio.run(rest())
     assert output == ["True"]
 
 
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-def test_two_hundred_forks_under_load_change_nothing_for_the_parent(host, tmp_path, lane):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+def test_two_hundred_forks_under_load_change_nothing_for_the_parent(host, tmp_path, transport):
     """Its puts, its waits and its leases stand, whether a child does nothing, tries to use what
     is the parent's, or leaves by `os._exit`; no connection is made again."""
     output = run(tmp_path, host, f"""
 async def main():
     lost = []
     async with aiomanager.connect(
-        path, KEY, lane={lane!r}, on_reconnect=lambda: lost.append("connection")
+        path, KEY, transport={transport!r}, on_reconnect=lambda: lost.append("connection")
     ) as manager:
         queue = manager.queue("jobs")
         wrapped = aiomanager.wrap(proxy())

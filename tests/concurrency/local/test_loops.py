@@ -354,13 +354,13 @@ def test_neither_the_loop_nor_its_connections_stay(kind, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-def test_a_loop_that_ends_while_it_connects(host, lane, backend):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+def test_a_loop_that_ends_while_it_connects(host, transport, backend):
     """Whoever was connecting has left; nothing was left open, and nothing stays."""
 
     async def leave(patience: float) -> None:
         with anyio.move_on_after(patience):
-            async with aiomanager.connect(host.path, KEY, lane=lane):
+            async with aiomanager.connect(host.path, KEY, transport=transport):
                 pass
 
     with warnings.catch_warnings():

@@ -1,1 +1,1 @@
-"""What `AsyncQueue` promises, on every kind of host, over both lanes, on every event loop."""
+"""What `AsyncQueue` promises, on every kind of host, over both transports, on every event loop."""

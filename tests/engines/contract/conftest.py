@@ -1,8 +1,8 @@
-"""Hosts, lanes and queues for the tests of the contract.
+"""Hosts, transports and queues for the tests of the contract.
 
-Each lane to each kind of host is tried on one event loop or more, so that every lane and nearly
-every kind of host meets every loop. With $AIOMANAGER_TESTS=full everything is tried on each loop,
-which takes twice as long.
+Each transport to each kind of host is tried on one event loop or more, so that every transport
+and nearly every kind of host meets every loop. With $AIOMANAGER_TESTS=full everything is tried on
+each loop, which takes twice as long.
 """
 
 from __future__ import annotations
@@ -77,18 +77,18 @@ def tcp_processes(scratch: object) -> Iterator[Mapping[str, Host]]:
 
 def _places() -> Iterator[Any]:
     for kind in KINDS:
-        for lane in LANES:
+        for transport in LANES:
             if kind != "memory":
-                yield pytest.param((kind, lane), id=f"{kind}-{lane}")
-            elif lane == LANES[0]:
+                yield pytest.param((kind, transport), id=f"{kind}-{transport}")
+            elif transport == LANES[0]:
                 yield pytest.param((kind, None), id=kind)
 
 
 @pytest.fixture(params=_places())
 def place(request: pytest.FixtureRequest, host_processes: Mapping[str, Host]) -> Place:
-    """Each kind of host, and each lane to it."""
-    kind, lane = request.param
-    return Place(memory() if kind == "memory" else host_processes[kind], lane)
+    """Each kind of host, and each transport to it."""
+    kind, transport = request.param
+    return Place(memory() if kind == "memory" else host_processes[kind], transport)
 
 
 @pytest.fixture

@@ -144,10 +144,10 @@ def running(kind: str, address: Any = None) -> Iterator[Host]:
 
 @dataclass
 class Place:
-    """Where one test takes place: a host, and the lane to it."""
+    """Where one test takes place: a host, and the transport to it."""
 
     host: Host
-    lane: Any
+    transport: Any
 
     def connect(self, **options: Any) -> aiomanager.AsyncManager:
         """Another client of the host."""
@@ -156,5 +156,7 @@ class Place:
                 self.host.address, queues=queue_names(self.host.counts), **options
             )
         return aiomanager.connect(
-            self.host.address, KEY, **{"lane": self.lane, "wait_slice": WAIT_SLICE, **options}
+            self.host.address,
+            KEY,
+            **{"transport": self.transport, "wait_slice": WAIT_SLICE, **options},
         )

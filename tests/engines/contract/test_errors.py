@@ -180,64 +180,64 @@ def remote(place):
 async def test_a_wrong_key(remote):
     """Whoever has it hears so, and the host goes on."""
     with soon(AuthenticationError, "another authkey") as caught:
-        await connect(remote.host.address, b"not the key", lane=remote.lane)
+        await connect(remote.host.address, b"not the key", transport=remote.transport)
     assert isinstance(caught.value, multiprocessing.AuthenticationError)
-    await connect(remote.host.address, lane=remote.lane)
+    await connect(remote.host.address, transport=remote.transport)
 
 
 @pytest.mark.parametrize("key", [b"", ""])
 async def test_an_empty_key(remote, key):
     """It is none."""
     with soon(ConfigurationError, "authkey is empty"):
-        await connect(remote.host.address, key, lane=remote.lane)
+        await connect(remote.host.address, key, transport=remote.transport)
 
 
 @pytest.fixture(params=["stream", "thread"])
-def lane(request):
-    """Both lanes, where it does not matter which host there would be."""
+def transport(request):
+    """Both transports, where it does not matter which host there would be."""
     return request.param
 
 
-async def test_a_path_at_which_there_is_nothing(socket_path, lane):
+async def test_a_path_at_which_there_is_nothing(socket_path, transport):
     """No host is there."""
     with soon(ConnectionLostError, "no host at"):
-        await connect(socket_path, lane=lane)
+        await connect(socket_path, transport=transport)
 
 
-async def test_a_path_that_is_no_socket(tmp_path, lane):
+async def test_a_path_that_is_no_socket(tmp_path, transport):
     """A host will never be there."""
     (tmp_path / "file").write_text("text")
     with soon(ConfigurationError, "is no socket"):
-        await connect(tmp_path / "file", lane=lane)
+        await connect(tmp_path / "file", transport=transport)
 
 
-async def test_a_socket_on_which_nobody_listens(socket_path, lane):
+async def test_a_socket_on_which_nobody_listens(socket_path, transport):
     """The host that made it is gone."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.bind(socket_path)
         with soon(ConnectionLostError, "no host at"):
-            await connect(socket_path, lane=lane)
+            await connect(socket_path, transport=transport)
     Path(socket_path).unlink()
 
 
-async def test_a_port_on_which_nobody_listens(lane):
+async def test_a_port_on_which_nobody_listens(transport):
     """No host is there."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as sock:
         port = sock.getsockname()[1]
     with soon(ConnectionLostError, "no host at"):
-        await connect(("127.0.0.1", port), lane=lane)
+        await connect(("127.0.0.1", port), transport=transport)
 
 
-async def test_somebody_who_listens_and_says_nothing(lane):
+async def test_somebody_who_listens_and_says_nothing(transport):
     """What does not answer is no host."""
     with (
         contextlib.closing(socket.create_server(("127.0.0.1", 0))) as sock,
         soon(ConnectionLostError, "no host answered"),
     ):
-        await connect(sock.getsockname(), lane=lane, connect_timeout=0.1)
+        await connect(sock.getsockname(), transport=transport, connect_timeout=0.1)
 
 
-async def test_somebody_who_listens_and_says_something_else(lane):
+async def test_somebody_who_listens_and_says_something_else(transport):
     """What does not speak the protocol is no host."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as sock:
 
@@ -249,7 +249,7 @@ async def test_somebody_who_listens_and_says_something_else(lane):
         thread = threading.Thread(target=answer)
         thread.start()
         with soon(ConnectionLostError):
-            await connect(sock.getsockname(), lane=lane)
+            await connect(sock.getsockname(), transport=transport)
         thread.join()
 
 
@@ -264,14 +264,14 @@ async def test_what_is_no_address(address):
 
 
 @pytest.mark.may_block(reason="the test ends a process")
-async def test_a_host_that_is_still_starting(socket_path, lane):
+async def test_a_host_that_is_still_starting(socket_path, transport):
     """Whoever gives it time is connected when it is there."""
     context = multiprocessing.get_context("forkserver")
     host = aiomanager.QueueManager(socket_path, KEY, queues={"jobs": 0}, ctx=context)
     start = threading.Timer(0.1, host.start)
     start.start()
     try:
-        async with aiomanager.connect(socket_path, KEY, wait=30, lane=lane) as manager:
+        async with aiomanager.connect(socket_path, KEY, wait=30, transport=transport) as manager:
             await manager.queue("jobs").put(1)
     finally:
         start.join()

@@ -24,20 +24,22 @@ COUNT = 1000
 
 @pytest.fixture(params=["asyncio-stream", "uvloop-thread", "trio-stream"])
 def runs_on(request):
-    """The event loop and the lane of a program."""
+    """The event loop and the transport of a program."""
     return request.param.split("-")
 
 
 @contextmanager
 def waiting(host, name, runs_on) -> Iterator[tuple[Program, int]]:
     """A program with many gets that wait at a host, and how many threads it has."""
-    loop, lane = runs_on
+    loop, transport = runs_on
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "AIOMANAGER_AUTHKEY": KEY.decode()}
     env.pop("PYTHONASYNCIODEBUG", None)  # which writes of each turn that takes long, as here
     path = Path(waiting_gets.__file__)
-    with Program(path, loop, lane, host.address, name, str(COUNT), cwd=PROJECT, env=env) as program:
+    with Program(
+        path, loop, transport, host.address, name, str(COUNT), cwd=PROJECT, env=env
+    ) as program:
         yield program, int(program.wait_for(r"^threads (\d+)$")[1])
 
 
@@ -111,12 +113,12 @@ async def test_ten_thousand_waiting_gets(queue):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["ours", "stock-queue"])
-@pytest.mark.parametrize("lane", ["stream", "thread"])
-async def test_two_hundred_who_connect_at_once(tcp_processes, kind, lane):
+@pytest.mark.parametrize("transport", ["stream", "thread"])
+async def test_two_hundred_who_connect_at_once(tcp_processes, kind, transport):
     """All are served over TCP, although the backlog of a stock host has room for 16 of them up to
     Python 3.12."""
     host = tcp_processes[kind]
-    place = Place(host, lane)
+    place = Place(host, transport)
     name = host.name()
 
     async def use(number: int) -> None:

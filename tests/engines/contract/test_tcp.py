@@ -14,11 +14,13 @@ from tests.support.waiting import while_busy
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[(kind, lane) for kind in ("ours", "stock-queue") for lane in LANES])
+@pytest.fixture(
+    params=[(kind, transport) for kind in ("ours", "stock-queue") for transport in LANES]
+)
 def place(request: pytest.FixtureRequest, tcp_processes: Mapping[str, Host]) -> Place:
-    """Each kind of host, and each lane to it."""
-    kind, lane = request.param
-    return Place(tcp_processes[kind], lane)
+    """Each kind of host, and each transport to it."""
+    kind, transport = request.param
+    return Place(tcp_processes[kind], transport)
 
 
 async def test_items_of_all_sizes(queue):

@@ -17,9 +17,9 @@ import psutil
 import aiomanager
 
 
-async def wait(lane: Any, address: str, name: str, count: int) -> None:
+async def wait(transport: Any, address: str, name: str, count: int) -> None:
     """Wait with `count` gets until one of them has an item."""
-    async with aiomanager.connect(address, lane=lane) as manager:
+    async with aiomanager.connect(address, transport=transport) as manager:
         queue: aiomanager.AsyncQueue[object] = manager.queue(name)
         async with anyio.create_task_group() as group:
 
@@ -39,12 +39,14 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
-def main(loop: str, lane: str, address: str, name: str, count: str) -> None:
+def main(loop: str, transport: str, address: str, name: str, count: str) -> None:
     """Run, and end after Ctrl-C as a shell expects it."""
     backend = "trio" if loop == "trio" else "asyncio"
     options = {"use_uvloop": True} if loop == "uvloop" else {}
     try:
-        anyio.run(wait, lane, address, name, int(count), backend=backend, backend_options=options)
+        anyio.run(
+            wait, transport, address, name, int(count), backend=backend, backend_options=options
+        )
     except* KeyboardInterrupt:  # trio's comes in a group
         say("interrupted")
         sys.exit(130)

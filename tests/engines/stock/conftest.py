@@ -1,4 +1,4 @@
-"""A stock host for each test, and clients of it on both lanes."""
+"""A stock host for each test, and clients of it on both transports."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def host(socket_path: str) -> Iterator[StockHost]:
 
 @pytest.fixture(params=["stream", "thread"])
 def connect(request: pytest.FixtureRequest, host: StockHost) -> Any:
-    """What connects to it, on each lane."""
+    """What connects to it, on each transport."""
 
-    def connect_on_lane(path: str = host.path, **options: Any) -> aiomanager.AsyncManager:
-        return aiomanager.connect(path, KEY, lane=request.param, **options)
+    def connect_by_transport(path: str = host.path, **options: Any) -> aiomanager.AsyncManager:
+        return aiomanager.connect(path, KEY, transport=request.param, **options)
 
-    return connect_on_lane
+    return connect_by_transport

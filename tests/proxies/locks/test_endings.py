@@ -14,14 +14,14 @@ import pytest
 
 from aiomanager._ground.addresses import Address
 from aiomanager._transport.base import Conversation
-from aiomanager._transport.thread import ThreadLink
+from aiomanager._transport.thread import ThreadConnection
 from tests.support.waiting import wait_until
 
 # -- the end of the process ------------------------------------------------------------
 WAITS = """
 import anyio
 import aiomanager
-from tests import objects
+from tests.support import objects
 
 manager = objects.Manager({address!r}, objects.KEY)
 manager.connect()
@@ -83,7 +83,7 @@ def test_the_process_ends_with_waits_pending(manager, backend, then):
 LEFT = """
 import asyncio
 import aiomanager
-from tests import objects
+from tests.support import objects
 
 manager = objects.Manager({address!r}, objects.KEY)
 manager.connect()
@@ -116,7 +116,7 @@ def test_the_process_ends_though_the_event_loop_was_left(manager):
         assert process.wait(timeout=10) == 0
 
 
-# -- the thread lane's part ------------------------------------------------------------
+# -- the thread transport's part ------------------------------------------------------------
 class ScriptedConnection:
     """Answers each request with the next of its replies."""
 
@@ -144,8 +144,8 @@ class ScriptedConnection:
         self.closed.set()
 
 
-class LateLink(ThreadLink):
-    """A link whose worker thread starts when nobody waits for it any more."""
+class LateConnection(ThreadConnection):
+    """A connection whose worker thread starts when nobody waits for it any more."""
 
     async def _in_thread(self, call: Any) -> Any:
         self.start_at_last = call
@@ -160,8 +160,8 @@ def exchange(request: str) -> Conversation[str]:
 @pytest.mark.anyio
 async def test_a_conversation_whose_thread_starts_too_late():
     """It does not begin, what has to be said is said, and the thread is not held up."""
-    connection = ScriptedConnection("said")
-    link = LateLink(connection, Address("unix", "/nowhere"), anyio.CapacityLimiter(1))
+    scripted = ScriptedConnection("said")
+    connection = LateConnection(scripted, Address("unix", "/nowhere"), anyio.CapacityLimiter(1))
     settled = []
 
     def settle(outcomes):
@@ -169,11 +169,11 @@ async def test_a_conversation_whose_thread_starts_too_late():
         return exchange("last words")
 
     with anyio.move_on_after(0.01):
-        await link.converse_surely(exchange("never"), None, settle)
-    await wait_until(connection.closed.is_set, description="the link is closed")
+        await connection.converse_with_cleanup(exchange("never"), None, settle)
+    await wait_until(scripted.closed.is_set, description="the connection is closed")
     assert settled == [[]]
-    thread = threading.Thread(target=link.start_at_last)
+    thread = threading.Thread(target=connection.start_at_last)
     thread.start()
     thread.join(5)
     assert not thread.is_alive()
-    assert connection.requests == [[b"last words"]]
+    assert scripted.requests == [[b"last words"]]

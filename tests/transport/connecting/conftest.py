@@ -1,4 +1,4 @@
-"""Lanes to connect by."""
+"""Transports to connect by."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ import pytest
 
 from aiomanager._ground.addresses import parse
 from aiomanager._host.server import QueueServer
-from aiomanager._transport.stream import StreamLane
-from aiomanager._transport.thread import ThreadLane
+from aiomanager._transport.stream import StreamTransport
+from aiomanager._transport.thread import ThreadTransport
 from tests.support.hosts import serving
 from tests.transport.connecting.rogues import KEY
 
-MakeLane = Callable[..., Any]
+MakeTransport = Callable[..., Any]
 
 
 @pytest.fixture(params=["stream", "thread"])
-def lane_name(request: pytest.FixtureRequest) -> Any:
-    """Both lanes, as `connect` names them."""
+def transport_name(request: pytest.FixtureRequest) -> Any:
+    """Both transports, as `connect` names them."""
     return request.param
 
 
 @pytest.fixture
-def lane(lane_name: str) -> MakeLane:
-    """Makes a lane to an address."""
+def transport(transport_name: str) -> MakeTransport:
+    """Makes a transport to an address."""
 
-    def make(address: Any, timeout: float = 5.0, key: bytes = KEY) -> StreamLane | ThreadLane:
-        kind = StreamLane if lane_name == "stream" else ThreadLane
+    def make(
+        address: Any, timeout: float = 5.0, key: bytes = KEY
+    ) -> StreamTransport | ThreadTransport:
+        kind = StreamTransport if transport_name == "stream" else ThreadTransport
         return kind(parse(address), key, timeout)
 
     return make

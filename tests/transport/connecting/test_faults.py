@@ -115,13 +115,13 @@ def handshake(steps: int) -> Fault:
                 answer = yield real.send(answer)
             raiser()
 
-        for lane in (stream, thread):
-            patch.setattr(lane, "client_handshake", handshake)
+        for transport in (stream, thread):
+            patch.setattr(transport, "client_handshake", handshake)
 
     return break_it
 
 
-# Each step, and the only lane that takes it, where it is not both.
+# Each step, and the only transport that takes it, where it is not both.
 STEPS: dict[str, tuple[Fault, str | None]] = {
     "look-up": (of_socket_module(getaddrinfo=""), None),
     "socket": (of_socket_module(socket=""), None),
@@ -142,13 +142,13 @@ STEPS: dict[str, tuple[Fault, str | None]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_any_error_at_any_step(lane: Any, lane_name: str, step: str):
+async def test_any_error_at_any_step(transport: Any, transport_name: str, step: str):
     """What is raised is ours and names the reason as its cause, and the next attempt works."""
     fault, only = STEPS[step]
-    if only not in (None, lane_name):
-        pytest.skip("this lane does not take that step")
+    if only not in (None, transport_name):
+        pytest.skip("this transport does not take that step")
     with rogues.HasTheKey() as rogue:
-        way = lane(("localhost", rogue.address[1]), 2.0)
+        way = transport(("localhost", rogue.address[1]), 2.0)
         for error in ERRORS:
             if step == "send on the event loop" and isinstance(error(), BlockingIOError):
                 continue  # is no error there: it is waited until the socket can be written
@@ -167,13 +167,15 @@ async def test_any_error_at_any_step(lane: Any, lane_name: str, step: str):
         rogue.all_gone()
 
 
-async def test_no_threads(lane: Any, lane_name: str, host: Any, monkeypatch: pytest.MonkeyPatch):
-    """The error says so: the thread lane has no other way, nor has a look-up of the stream lane."""
-    way = lane(("localhost", host.address[1]))
+async def test_no_threads(
+    transport: Any, transport_name: str, host: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The error says so: the thread transport has no other way, nor has the other's look-up."""
+    way = transport(("localhost", host.address[1]))
     with monkeypatch.context() as patch:
         # Not for all threads: that trio runs in pytest at all is by one.
         patch.setattr(threading.Thread, "start", _refuse)
-        if lane_name == "thread":
+        if transport_name == "thread":
             patch.setattr(anyio.to_thread, "run_sync", _refuse)
         with pytest.raises(ConnectionLostError, match="can't start new thread"):
             await way.open("somebody")
@@ -193,21 +195,21 @@ def test_no_threads_for_who_waits(host: Any, monkeypatch: pytest.MonkeyPatch):
     """A thread that waits anyway looks up by itself, as it has to where the interpreter ends."""
     from aiomanager._ground.addresses import parse
     from aiomanager._transport.base import call_function
-    from aiomanager._transport.thread import ThreadLane
+    from aiomanager._transport.thread import ThreadTransport
 
-    way = ThreadLane(parse(("localhost", host.address[1])), KEY, 5.0)
+    way = ThreadTransport(parse(("localhost", host.address[1])), KEY, 5.0)
     monkeypatch.setattr(threading.Thread, "start", _refuse)
     names, _ = way.converse_now(None, call_function("queues"))
     assert "jobs" in names
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
-async def test_no_descriptors(lane: Any, host: Any):
+async def test_no_descriptors(transport: Any, host: Any):
     """The error says so, and when there are some again, it works."""
     import resource
 
-    way = lane(host.address)
-    (await way.open("somebody")).close()  # what the lane needs besides is there
+    way = transport(host.address)
+    (await way.open("somebody")).close()  # what the transport needs besides is there
     await wait_until(lambda: not host._peers, description="the host has closed it too")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
@@ -227,10 +229,10 @@ async def test_no_descriptors(lane: Any, host: Any):
 @pytest.mark.parametrize(
     "name", ["a" * 70, "\udcff", "a..b", ".", "x" * 300, "a.\ud800.b"], ids=ascii
 )
-async def test_what_can_be_no_name(lane_name: Any, name: str):
+async def test_what_can_be_no_name(transport_name: Any, name: str):
     """It is refused as what it is, and not waited for."""
     with pytest.raises(ConfigurationError, match="no name of a host"):
-        async with aiomanager.connect((name, 1), KEY, lane=lane_name, wait=60):
+        async with aiomanager.connect((name, 1), KEY, transport=transport_name, wait=60):
             pass
 
 
@@ -242,14 +244,14 @@ def test_what_the_system_would_cut_short(address: Any):
 
 
 @pytest.mark.parametrize("path", ["/tmp/" + "x" * 200, "/tmp/\ud800"], ids=["long", "surrogate"])
-async def test_what_can_be_no_path_of_a_socket(lane_name: Any, path: str):
+async def test_what_can_be_no_path_of_a_socket(transport_name: Any, path: str):
     """It is refused as what it is, and not waited for."""
     with pytest.raises(ConfigurationError):
-        async with aiomanager.connect(path, KEY, lane=lane_name, wait=60):
+        async with aiomanager.connect(path, KEY, transport=transport_name, wait=60):
             pass
 
 
-async def test_a_name_that_nobody_knows(lane: Any, names: Any):
+async def test_a_name_that_nobody_knows(transport: Any, names: Any):
     """There may be somebody later."""
 
     def unknown() -> NoReturn:
@@ -257,22 +259,22 @@ async def test_a_name_that_nobody_knows(lane: Any, names: Any):
 
     names["unknown"] = unknown
     with pytest.raises(ConnectionLostError, match="Name or service not known"):
-        await lane(("unknown", 1)).open("somebody")
+        await transport(("unknown", 1)).open("somebody")
 
 
-async def test_a_name_without_an_address(lane: Any, names: Any):
+async def test_a_name_without_an_address(transport: Any, names: Any):
     """It leads nowhere."""
     names["empty"] = []
     with pytest.raises(ConnectionLostError, match="has no address"):
-        await lane(("empty", 1)).open("somebody")
+        await transport(("empty", 1)).open("somebody")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
-async def test_an_abstract_socket_that_is_not_there_yet(lane_name: Any):
+async def test_an_abstract_socket_that_is_not_there_yet(transport_name: Any):
     """No host is there, and whoever waits for one finds it."""
-    name = f"\0aiomanager-tests-{os.getpid()}-{lane_name}"
+    name = f"\0aiomanager-tests-{os.getpid()}-{transport_name}"
     with pytest.raises(ConnectionLostError, match="no host at"):
-        async with aiomanager.connect(name, KEY, lane=lane_name):
+        async with aiomanager.connect(name, KEY, transport=transport_name):
             pass
 
 
@@ -283,7 +285,7 @@ def test_the_error_itself_is_always_to_be_had(value: str, error: Callable[[], Ex
     assert isinstance(unreachable(Address("unix", value), error()), AioManagerError)
 
 
-async def test_wait_covers_what_may_pass(lane_name: Any, names: Any, host: Any):
+async def test_wait_covers_what_may_pass(transport_name: Any, names: Any, host: Any):
     """A name that is not known yet, a resolver that fails, an address that refuses; and then it
     is there."""
     gone = [OSError("the resolver is away"), socket.gaierror(socket.EAI_AGAIN, "try again")]
@@ -295,14 +297,14 @@ async def test_wait_covers_what_may_pass(lane_name: Any, names: Any, host: Any):
 
     names["later"] = at_last
     async with aiomanager.connect(
-        ("later", host.address[1]), KEY, lane=lane_name, wait=20
+        ("later", host.address[1]), KEY, transport=transport_name, wait=20
     ) as manager:
         assert await manager.queue("jobs").qsize() == 0
     assert not gone
 
 
-async def test_wait_does_not_cover_another_key(lane_name: Any, host: Any):
+async def test_wait_does_not_cover_another_key(transport_name: Any, host: Any):
     """It would be another one for ever."""
     with anyio.fail_after(10), pytest.raises(AuthenticationError):
-        async with aiomanager.connect(host.address, b"another", lane=lane_name, wait=60):
+        async with aiomanager.connect(host.address, b"another", transport=transport_name, wait=60):
             pass

@@ -35,35 +35,37 @@ def stuck(names: Any) -> Iterator[threading.Semaphore]:
     released.set()
 
 
-async def test_a_look_up_counts_within_the_time_to_connect(lane_name: Any, stuck: Any):
+async def test_a_look_up_counts_within_the_time_to_connect(transport_name: Any, stuck: Any):
     """Who waits leaves at the deadline, and the look-up stays behind."""
     began = time.monotonic()
     with pytest.raises(ConnectionLostError, match="no host answered"):
-        async with aiomanager.connect(("stuck", 1), KEY, lane=lane_name, connect_timeout=0.3):
+        async with aiomanager.connect(
+            ("stuck", 1), KEY, transport=transport_name, connect_timeout=0.3
+        ):
             pass
     assert 0.2 < time.monotonic() - began < while_busy(0.9)
     assert stuck.acquire(blocking=False)
 
 
-async def test_cancelled_in_a_look_up(lane: Any, stuck: Any):
-    """It leaves at once, and on the thread lane its thread soon follows."""
+async def test_cancelled_in_a_look_up(transport: Any, stuck: Any):
+    """It leaves at once, and on the thread transport its thread soon follows."""
     async with anyio.create_task_group() as group:
-        group.start_soon(lane(("stuck", 1), 100).open, "somebody")
+        group.start_soon(transport(("stuck", 1), 100).open, "somebody")
         await wait_until(lambda: stuck.acquire(blocking=False), description="it is looked up")
         began = time.monotonic()
         group.cancel_scope.cancel()
     assert time.monotonic() - began < while_busy(0.5)
 
 
-async def test_others_connect_meanwhile(lane: Any, stuck: Any, host: Any):
+async def test_others_connect_meanwhile(transport: Any, stuck: Any, host: Any):
     """However many names are stuck: they share no threads with anybody."""
     async with anyio.create_task_group() as group:
         for _ in range(60):
-            group.start_soon(lane(("stuck", 1), 100).open, "somebody")
+            group.start_soon(transport(("stuck", 1), 100).open, "somebody")
         for _ in range(60):
             await wait_until(lambda: stuck.acquire(blocking=False), description="all look up")
         began = time.monotonic()
-        (await lane(("localhost", host.address[1])).open("somebody")).close()
+        (await transport(("localhost", host.address[1])).open("somebody")).close()
         assert time.monotonic() - began < while_busy(1.0)
         group.cancel_scope.cancel()
 
@@ -78,7 +80,7 @@ socket.getaddrinfo = lambda *args, **kwds: time.sleep(100)
 async def main():
     try:
         async with aiomanager.connect(
-            ("stuck", 1), b"key", lane=sys.argv[1], connect_timeout=0.2
+            ("stuck", 1), b"key", transport=sys.argv[1], connect_timeout=0.2
         ):
             pass
     except aiomanager.ConnectionLostError:
@@ -89,7 +91,7 @@ anyio.run(main, backend=sys.argv[2])
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_look_up_does_not_keep_the_process(lane_name: str, backend: str):
+def test_a_look_up_does_not_keep_the_process(transport_name: str, backend: str):
     """The program ends while it is stuck."""
-    with script(_STUCK, lane_name, backend) as process:
+    with script(_STUCK, transport_name, backend) as process:
         assert ends(process, 20) == 0

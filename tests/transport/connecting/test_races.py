@@ -39,63 +39,63 @@ def hole(port: int) -> Iterator[str]:
         yield "127.0.0.2"
 
 
-async def test_an_address_that_swallows_packets(lane: Any, names: Any, port: int, hole: str):
+async def test_an_address_that_swallows_packets(transport: Any, names: Any, port: int, hole: str):
     """It costs a quarter of a second, and that once."""
     names["several"] = [hole, "127.0.0.1"]
-    way = lane(("several", port))
+    way = transport(("several", port))
     for longest in (1.0, 0.2):
         began = time.monotonic()
-        link = await way.open("somebody")
-        link.close()
+        connection = await way.open("somebody")
+        connection.close()
         assert time.monotonic() - began < while_busy(longest)
 
 
 async def test_connect_by_a_name_with_a_bad_address(
-    lane_name: Any, names: Any, port: int, hole: str
+    transport_name: Any, names: Any, port: int, hole: str
 ):
     """A program notices nothing."""
     names["several"] = [hole, "127.0.0.1"]
-    async with aiomanager.connect(("several", port), KEY, lane=lane_name) as manager:
+    async with aiomanager.connect(("several", port), KEY, transport=transport_name) as manager:
         await manager.queue("jobs").put(1)
         assert await manager.queue("jobs").get() == 1
 
 
-async def test_there_is_time_for_each_address(lane: Any, names: Any, port: int):
+async def test_there_is_time_for_each_address(transport: Any, names: Any, port: int):
     """However many there are before the good one, and however short the time."""
     bad = [f"127.0.0.{number}" for number in range(2, 8)]
     with contextlib.ExitStack() as stack:
         for ip in bad:
             stack.enter_context(BlackHole(ip, port))
         names["several"] = [*bad, "127.0.0.1"]
-        link = await lane(("several", port), 2.0).open("somebody")
-        link.close()
+        connection = await transport(("several", port), 2.0).open("somebody")
+        connection.close()
 
 
-async def test_addresses_that_refuse(lane: Any, names: Any, port: int):
+async def test_addresses_that_refuse(transport: Any, names: Any, port: int):
     """The next one is tried at once."""
     names["several"] = ["127.0.0.3", "127.0.0.4", "127.0.0.1"]
     began = time.monotonic()
-    link = await lane(("several", port)).open("somebody")
-    link.close()
+    connection = await transport(("several", port)).open("somebody")
+    connection.close()
     assert time.monotonic() - began < while_busy(0.2)
 
 
-async def test_all_refuse(lane: Any, names: Any, port: int):
+async def test_all_refuse(transport: Any, names: Any, port: int):
     """The error comes at once and names each of them."""
     names["several"] = ["127.0.0.3", "127.0.0.4"]
     began = time.monotonic()
     with pytest.raises(ConnectionLostError, match="no host at") as caught:
-        await lane(("several", port)).open("somebody")
+        await transport(("several", port)).open("somebody")
     assert "(127.0.0.3: Connection refused; 127.0.0.4: Connection refused)" in str(caught.value)
     assert time.monotonic() - began < while_busy(0.5)
 
 
-async def test_one_refuses_and_one_swallows(lane: Any, names: Any, port: int, hole: str):
+async def test_one_refuses_and_one_swallows(transport: Any, names: Any, port: int, hole: str):
     """The whole time is used, and the error names both."""
     names["several"] = [hole, "127.0.0.3"]
     began = time.monotonic()
     with pytest.raises(ConnectionLostError, match="no host answered") as caught:
-        await lane(("several", port), 0.5).open("somebody")
+        await transport(("several", port), 0.5).open("somebody")
     assert "(127.0.0.2: no answer; 127.0.0.3: Connection refused)" in str(caught.value)
     assert 0.4 < time.monotonic() - began < while_busy(1.0)
 
@@ -106,52 +106,52 @@ async def test_one_refuses_and_one_swallows(lane: Any, names: Any, port: int, ho
     ids=lambda kind: kind.__name__,
 )
 async def test_an_address_at_which_is_somebody_else(
-    lane: Any, names: Any, port: int, kind: type[Rogue]
+    transport: Any, names: Any, port: int, kind: type[Rogue]
 ):
     """A proxy, a web server: what connects first and is no host keeps nobody from the host."""
     with kind("127.0.0.2", port) as rogue:
         names["several"] = ["127.0.0.2", "127.0.0.1"]
-        link = await lane(("several", port), 2.0).open("somebody")
-        link.close()
+        connection = await transport(("several", port), 2.0).open("somebody")
+        connection.close()
         rogue.all_gone()
         assert rogue.met == 1
 
 
-async def test_another_key_at_one_and_nobody_at_the_other(lane: Any, names: Any, port: int):
+async def test_another_key_at_one_and_nobody_at_the_other(transport: Any, names: Any, port: int):
     """What says most is raised."""
     with rogues.HasAnotherKey("127.0.0.2", port):
         names["several"] = ["127.0.0.2", "127.0.0.3"]
         with pytest.raises(AuthenticationError, match="another authkey"):
-            await lane(("several", port)).open("somebody")
+            await transport(("several", port)).open("somebody")
 
 
-async def test_the_others_are_closed(lane: Any, names: Any, port: int):
+async def test_the_others_are_closed(transport: Any, names: Any, port: int):
     """Whoever connects second was for nothing, and hears so."""
     with rogues.Silent("127.0.0.2", port) as first, rogues.Silent("127.0.0.3", port) as second:
         names["several"] = ["127.0.0.2", "127.0.0.3"]
         with pytest.raises(ConnectionLostError, match="no host answered"):
-            await lane(("several", port), 0.5).open("somebody")
+            await transport(("several", port), 0.5).open("somebody")
         assert first.met
         assert second.met
         first.all_gone()
         second.all_gone()
 
 
-async def test_cancelled_in_the_race(lane: Any, names: Any, port: int, hole: str):
+async def test_cancelled_in_the_race(transport: Any, names: Any, port: int, hole: str):
     """It leaves at once; all that was begun is closed, which the fixture looks at."""
     with BlackHole("127.0.0.3", port):
         names["several"] = [hole, "127.0.0.3"]
         began = time.monotonic()
         with anyio.move_on_after(0.4) as scope:
-            await lane(("several", port), 30).open("somebody")
+            await transport(("several", port), 30).open("somebody")
         assert scope.cancelled_caught
         assert time.monotonic() - began < while_busy(1.0)
 
 
-async def test_cancelled_in_the_handshake(lane: Any):
+async def test_cancelled_in_the_handshake(transport: Any):
     """The connection is closed soon, and not when its deadline is over."""
     with rogues.Silent() as rogue:
-        way = lane(rogue.address, 100)
+        way = transport(rogue.address, 100)
         async with anyio.create_task_group() as group:
             group.start_soon(way.open, "somebody")
             await wait_until(lambda: rogue.met, description="it has connected")
@@ -169,7 +169,7 @@ def test_families_take_turns():
     assert interleaved([x, y, a, x]) == [x, a, y]
 
 
-async def test_a_socket_that_connects_to_itself(lane: Any, monkeypatch: pytest.MonkeyPatch):
+async def test_a_socket_that_connects_to_itself(transport: Any, monkeypatch: pytest.MonkeyPatch):
     """Where nobody listens, the system may give a socket the very port that it is to connect to:
     that is no host, and would keep one from listening there."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -183,4 +183,4 @@ async def test_a_socket_that_connects_to_itself(lane: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket.socket, "connect_ex", from_that_port)
     with pytest.raises(ConnectionLostError, match="refused"):
-        await lane(("127.0.0.1", port)).open("somebody")
+        await transport(("127.0.0.1", port)).open("somebody")

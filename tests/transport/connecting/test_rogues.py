@@ -61,16 +61,16 @@ def within(seconds: float, error: type[Exception], match: str) -> Iterator[None]
 
 
 @pytest.mark.parametrize("kind, match", NO_HOSTS.items(), ids=[k.__name__ for k in NO_HOSTS])
-async def test_what_is_no_host(lane: Any, kind: type[Rogue], match: str):
+async def test_what_is_no_host(transport: Any, kind: type[Rogue], match: str):
     """The error says what it did; its connections are closed, however often it was tried."""
     with kind() as rogue:
         with within(TIMEOUT, ConnectionLostError, match):
-            await lane(rogue.address, TIMEOUT).open("somebody")
+            await transport(rogue.address, TIMEOUT).open("somebody")
         rogue.all_gone()
 
 
 async def test_who_resets_at_the_very_moment_of_connecting(
-    lane: Any, monkeypatch: pytest.MonkeyPatch
+    transport: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """It is told from a host that is not there, though the system has another word for it."""
     made = connecting._made
@@ -82,67 +82,67 @@ async def test_who_resets_at_the_very_moment_of_connecting(
     with rogues.Resets() as rogue:
         monkeypatch.setattr(connecting, "_made", made_late)
         with within(TIMEOUT, ConnectionLostError, "it closed the connection"):
-            await lane(rogue.address, TIMEOUT).open("somebody")
+            await transport(rogue.address, TIMEOUT).open("somebody")
         rogue.all_gone()
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_one_who_hangs_up_at_any_step(lane: Any, steps: int):
+async def test_one_who_hangs_up_at_any_step(transport: Any, steps: int):
     """There is no host, which is said at once."""
     with rogues.HangsUp() as rogue:
         rogue.steps = steps
         with within(0, ConnectionLostError, "it closed the connection"):
-            await lane(rogue.address).open("somebody")
+            await transport(rogue.address).open("somebody")
         rogue.all_gone()
         assert rogue.met == 1
 
 
 @pytest.mark.parametrize("kind", STRANGERS, ids=lambda kind: kind.__name__)
-async def test_who_does_not_have_the_key(lane: Any, kind: type[Rogue]):
+async def test_who_does_not_have_the_key(transport: Any, kind: type[Rogue]):
     """He is refused at once, whatever he says."""
     with kind() as rogue:
         with within(0, AuthenticationError, "has another authkey"):
-            await lane(rogue.address).open("somebody")
+            await transport(rogue.address).open("somebody")
         rogue.all_gone()
         assert rogue.met == 1
 
 
 @pytest.mark.parametrize("kind", [rogues.Floods, rogues.AnnouncesMuch], ids=lambda k: k.__name__)
-async def test_who_does_not_have_the_key_fills_no_memory(lane: Any, kind: type[Rogue]):
+async def test_who_does_not_have_the_key_fills_no_memory(transport: Any, kind: type[Rogue]):
     """Of what he sends nothing is kept, and hardly anything read."""
     before = psutil.Process().memory_info().rss
     with kind() as rogue:
         with pytest.raises(ConnectionLostError):
-            await lane(rogue.address).open("somebody")
+            await transport(rogue.address).open("somebody")
         rogue.all_gone()
     assert psutil.Process().memory_info().rss - before < 32 * 2**20
 
 
-async def test_after_the_handshake_messages_may_be_long_and_their_time_is_short(lane: Any):
+async def test_after_the_handshake_messages_may_be_long_and_their_time_is_short(transport: Any):
     """An answer has to begin and to end within its timeout, from a host that has the key too."""
     with rogues.TakesAllOfIt() as rogue:
-        link = await lane(rogue.address).open("somebody")
+        connection = await transport(rogue.address).open("somebody")
         with within(TIMEOUT, ConnectionLostError, "the host does not answer"):
-            await link.converse(call_function("queues"), TIMEOUT)
-        link.close()
+            await connection.converse(call_function("queues"), TIMEOUT)
+        connection.close()
         rogue.all_gone()
 
 
-async def test_a_request_that_nobody_reads(lane: Any):
+async def test_a_request_that_nobody_reads(transport: Any):
     """To send it takes no longer than the answer may."""
     with rogues.ReadsNothing() as rogue:
-        link = await lane(rogue.address).open("somebody")
+        connection = await transport(rogue.address).open("somebody")
         with within(TIMEOUT, ConnectionLostError, "the host does not answer"):
-            await link.converse(call_function("queues", b"x" * 2**26), TIMEOUT)
-        link.close()
+            await connection.converse(call_function("queues", b"x" * 2**26), TIMEOUT)
+        connection.close()
 
 
-async def test_connect_has_that_deadline(lane_name: Any):
-    """It hands `connect_timeout` on, and raises what the lane does."""
+async def test_connect_has_that_deadline(transport_name: Any):
+    """It hands `connect_timeout` on, and raises what the transport does."""
     with rogues.Drips() as rogue:
         with within(TIMEOUT, ConnectionLostError, "no host answered"):
             async with aiomanager.connect(
-                rogue.address, rogues.KEY, lane=lane_name, connect_timeout=TIMEOUT
+                rogue.address, rogues.KEY, transport=transport_name, connect_timeout=TIMEOUT
             ):
                 pass
         rogue.all_gone()

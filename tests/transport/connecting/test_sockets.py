@@ -17,7 +17,7 @@ import pytest
 
 from aiomanager import AuthenticationError, ConnectionLostError
 from aiomanager._ground.addresses import Address
-from aiomanager._transport.thread import ThreadLane
+from aiomanager._transport.thread import ThreadTransport
 from tests.support.hosts import serving
 from tests.support.waiting import wait_until, while_busy
 from tests.transport.connecting.rogues import KEY
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-async def test_a_full_backlog(lane: Any, socket_path: str):
+async def test_a_full_backlog(transport: Any, socket_path: str):
     """Who finds no room waits for it, for as long as he has time."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX)))
@@ -40,10 +40,10 @@ async def test_a_full_backlog(lane: Any, socket_path: str):
             waiting += 1
         began = time.monotonic()
         with pytest.raises(ConnectionLostError, match="no host answered"):
-            await lane(socket_path, 0.3).open("somebody")
+            await transport(socket_path, 0.3).open("somebody")
         assert 0.2 < time.monotonic() - began < while_busy(0.9)
         async with anyio.create_task_group() as group:
-            group.start_soon(lane(socket_path, 30).open, "somebody")
+            group.start_soon(transport(socket_path, 30).open, "somebody")
             for _ in range(waiting + 1):
                 await wait_until(
                     lambda: _accept(stack, listener), description="one more has found room"
@@ -67,9 +67,9 @@ def _accept(stack: contextlib.ExitStack, listener: socket.socket) -> bool:
     return True
 
 
-async def test_left_at_any_moment(lane: Any, host: Any):
+async def test_left_at_any_moment(transport: Any, host: Any):
     """However far it has come, nothing stays open, at either end."""
-    way = lane(("localhost", host.address[1]))
+    way = transport(("localhost", host.address[1]))
     (await way.open("somebody")).close()
     chance = random.Random(1)
     for _ in range(60):
@@ -81,19 +81,19 @@ async def test_left_at_any_moment(lane: Any, host: Any):
 # -- what multiprocessing's own client connects to ------------------------------------------------
 
 
-def pipe(path: str, timeout: float) -> ThreadLane:
+def pipe(path: str, timeout: float) -> ThreadTransport:
     """Where there are no named pipes, that client's socket does as well."""
-    return ThreadLane(Address("pipe", path), KEY, timeout)
+    return ThreadTransport(Address("pipe", path), KEY, timeout)
 
 
 @pytest.mark.may_block(reason="the test ends a host")
 async def test_a_pipe(socket_path: str):
     """It leads to a host as a socket does; from one with another key nothing is taken."""
     with serving(socket_path):
-        link = await pipe(socket_path, 5).open("somebody")
-        link.close()
+        connection = await pipe(socket_path, 5).open("somebody")
+        connection.close()
         with pytest.raises(AuthenticationError):
-            await ThreadLane(Address("pipe", socket_path), b"another", 5).open("somebody")
+            await ThreadTransport(Address("pipe", socket_path), b"another", 5).open("somebody")
     with pytest.raises(ConnectionLostError, match="no host at"):
         await pipe(socket_path, 5).open("somebody")
 
