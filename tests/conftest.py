@@ -155,7 +155,7 @@ def _block_buster() -> BlockBuster:
             multiprocessing.connection.Connection, method, scanned_modules="aiomanager"
         )
     # Whether there is a socket at a path is looked up once a connection was refused.
-    detector.functions["os.stat"].can_block_in("aiomanager/_transport/base.py", "unreachable")
+    detector.functions["os.stat"].can_block_in("aiomanager/_transport/errors.py", "unreachable")
     return detector
 
 

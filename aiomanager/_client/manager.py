@@ -26,7 +26,7 @@ from .._proxies.references import Reference
 from .._proxies.wrap import create, passed_on, unknown_name
 from .._queue.prefetching import PREFETCH
 from .._queue.queue import AsyncQueue
-from .._transport.base import ConnectionPool
+from .._transport.pool import ConnectionPool
 from .._transport.session import Session
 from .._transport.stream import StreamTransport
 from .._transport.thread import ThreadTransport

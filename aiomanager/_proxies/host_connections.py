@@ -14,7 +14,8 @@ from .._concurrency.event_loop import EachLoop
 from .._concurrency.finalizers import cut_at_exit
 from .._ground.addresses import Address, parse
 from .._ground.errors import unanswered
-from .._transport.base import ConnectionPool, Conversation, call_function
+from .._transport.base import Conversation, call_function
+from .._transport.pool import ConnectionPool
 from .._transport.thread import ThreadConnection, ThreadTransport
 from .long_poll import CallLimit
 

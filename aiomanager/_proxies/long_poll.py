@@ -13,7 +13,7 @@ import anyio
 from .._concurrency.event_loop import spawn
 from .._concurrency.futures import Future, replica
 from .._ground.errors import ConnectionLostError, unanswered
-from .._transport.base import Pauses
+from .._transport.patience import Pauses
 
 T = TypeVar("T")
 

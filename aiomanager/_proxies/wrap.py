@@ -15,7 +15,8 @@ from .._ground.addresses import parse
 from .._ground.errors import ConfigurationError, EncodeError, RemoteError
 from .._queue.prefetching import PREFETCH
 from .._queue.queue import AsyncQueue
-from .._transport.base import ConnectionPool, Conversation
+from .._transport.base import Conversation
+from .._transport.pool import ConnectionPool
 from .._transport.session import Session
 from .._wire.items import pickle_for_hosts
 from .._wire.messages import QUEUE_PREFIX

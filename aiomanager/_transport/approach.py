@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Self
 
 from .._ground.addresses import Address
 from .._ground.errors import AioManagerError, ConfigurationError, ConnectionLostError
-from .base import attempts, refused, said, unreachable
+from .errors import refused, said, unreachable
+from .patience import attempts
 
 # Seconds between the beginnings of two attempts, as RFC 8305 recommends; fewer where the time has
 # no room for all addresses.

@@ -38,8 +38,9 @@ from .._concurrency.futures import Future, replica
 from .._ground.errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
 from .._wire.messages import CLIENT_PREFIX, Buffer, load
 from .._wire.requests import pack_request, repeated
-from .base import LONGEST_PAUSE, Connection, Pauses, open_patiently
+from .base import Connection
 from .farewell import Converse, Farewell
+from .patience import LONGEST_PAUSE, Pauses, open_patiently
 from .unanswered import Request, Unanswered
 
 logger = logging.getLogger("aiomanager")

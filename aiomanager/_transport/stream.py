@@ -32,8 +32,9 @@ from .._wire.messages import (
     unsent,
 )
 from .approach import Approach, Place
-from .base import Connection, Conversation, in_time, introduce, lost
+from .base import Connection, Conversation, introduce
 from .connecting import connect, find, is_silent
+from .errors import in_time, lost
 from .forks import belongs_to_this_process
 
 T = TypeVar("T")

@@ -30,9 +30,10 @@ from .._ground.addresses import Address
 from .._ground.errors import ConnectionLostError
 from .._wire.messages import Buffer, client_handshake
 from .approach import Approach, Place
-from .base import Connection, Conversation, introduce, lost, run_now
+from .base import Connection, Conversation, introduce, run_now
 from .blocking import Blocking, BlockingPipe, BlockingSocket, time_left
 from .connecting import apart, connect_now, find_now
+from .errors import lost
 
 T = TypeVar("T")
 

@@ -159,7 +159,7 @@ async def test_giving_up_never_blocks_the_event_loop(manager, monkeypatch):
     stock: Any = BaseProxy
     monkeypatch.setattr(stock, "_decref", staticmethod(noted(stock._decref)))
     monkeypatch.setattr(
-        "aiomanager._proxies.host_connections.Home.function_now",
+        "aiomanager._proxies.host_connections.HostConnections.function_now",
         noted(HostConnections.function_now),
     )
     wrapped = wrap(manager.Counter())

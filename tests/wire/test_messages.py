@@ -169,7 +169,7 @@ def test_a_message_that_is_let_pass(sizes: list[int], data: st.DataObject):
         return bytearray(size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "_space", scarce)
+        patch.setattr("aiomanager._wire.messages._space", scarce)
         for piece in pieces:
             reader.feed(piece)
             while (message := reader.next()) is not None:

@@ -24,7 +24,9 @@ import anyio
 from ..._concurrency.batching import Batcher
 from ..._concurrency.futures import Future, filled, start_detached
 from ..._ground.errors import ConfigurationError, ConnectionLostError, LeaseLostError, unanswered
-from ..._transport.base import Connection, ConnectionPool, Conversation, Pauses
+from ..._transport.base import Connection, Conversation
+from ..._transport.patience import Pauses
+from ..._transport.pool import ConnectionPool
 from ..._transport.thread import ThreadTransport
 from ..._wire.items import STOCK_PROTOCOL, Frame
 from ..._wire.messages import dump

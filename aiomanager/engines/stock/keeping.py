@@ -16,7 +16,8 @@ import anyio
 
 from ..._concurrency.event_loop import spawn
 from ..._ground.errors import QueueFull
-from ..._transport.base import ConnectionPool, Conversation
+from ..._transport.base import Conversation
+from ..._transport.pool import ConnectionPool
 from .leftovers import Errand, Leftovers, StockReceived, Target
 from .odd_queues import Undecoded
 from .remote_object import ObjectGoneError, StockObject, closed

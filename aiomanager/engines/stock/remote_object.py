@@ -17,7 +17,9 @@ from ..._ground.errors import (
     RemoteError,
     unanswered,
 )
-from ..._transport.base import ConnectionPool, Conversation, Pauses
+from ..._transport.base import Conversation
+from ..._transport.patience import Pauses
+from ..._transport.pool import ConnectionPool
 from .leftovers import Leftovers, Target
 
 T = TypeVar("T")

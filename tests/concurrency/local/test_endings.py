@@ -103,9 +103,9 @@ def test_a_thread_that_was_started_when_the_loop_was_over_keeps_no_process():
         code = """
             import asyncio, sys
             from aiomanager._ground.addresses import parse
-            from aiomanager._transport.thread import ThreadLane
+            from aiomanager._transport.thread import ThreadTransport
 
-            transport = ThreadLane(parse(sys.argv[1]), b"a key that nobody asks for", 0.5)
+            transport = ThreadTransport(parse(sys.argv[1]), b"a key that nobody asks for", 0.5)
 
             async def main(turns):
                 kept.append(asyncio.ensure_future(transport.open(None)))

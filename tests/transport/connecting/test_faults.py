@@ -20,7 +20,7 @@ import aiomanager
 from aiomanager import AioManagerError, AuthenticationError, ConfigurationError, ConnectionLostError
 from aiomanager._ground.addresses import Address
 from aiomanager._transport import base, connecting, stream, thread
-from aiomanager._transport.base import unreachable
+from aiomanager._transport.errors import unreachable
 from aiomanager._wire.messages import Handshake, client_handshake
 from tests.support.waiting import wait_until
 from tests.transport.connecting import rogues
