@@ -22,6 +22,8 @@ HOST = (
     "_ground.errors",
     "_ground.addresses",
     "_wire.items",
+    "_wire.framing",
+    "_wire.handshake",
     "_wire.messages",
     "_wire.requests",
     "_ground.authkeys",

@@ -30,7 +30,8 @@ from .._transport.pool import ConnectionPool
 from .._transport.session import Session
 from .._transport.stream import StreamTransport
 from .._transport.thread import ThreadTransport
-from .._wire.messages import MESSAGE_LIMIT, QUEUE_PREFIX
+from .._wire.framing import MESSAGE_LIMIT
+from .._wire.messages import QUEUE_PREFIX
 from .._wire.replies import NotThereError
 from ..engines.base import QueueEngine
 from ..engines.hosted import HostedEngine

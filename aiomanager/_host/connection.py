@@ -12,17 +12,9 @@ from functools import partial
 
 from .._broker.queue import HostedQueue
 from .._ground.errors import AuthenticationError
+from .._wire.framing import TURN_SIZE, Buffer, MessageReader, MessageTooLarge, one_write, pack
+from .._wire.handshake import HANDSHAKE_LIMIT, server_handshake
 from .._wire.items import PROTOCOL, STOCK_PROTOCOL
-from .._wire.messages import (
-    HANDSHAKE_LIMIT,
-    TURN_SIZE,
-    Buffer,
-    MessageReader,
-    MessageTooLarge,
-    one_write,
-    pack,
-    server_handshake,
-)
 from .._wire.passthrough import TOO_OLD, read_by_sender_of
 from .reactor import Reactor
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from .._wire.framing import Buffer
 from .._wire.items import STOCK_PROTOCOL
-from .._wire.messages import Buffer
 from .._wire.restricted_pickle import NAME_LIMIT, check_memo
 
 Request = tuple[Any, str, tuple[Any, ...], dict[str, Any]]

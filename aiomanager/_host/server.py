@@ -18,8 +18,9 @@ from typing import Any
 from .._broker.backlog import Item
 from .._broker.queue import HostedQueue
 from .._wire.dead_letters import given_up
+from .._wire.framing import Buffer
 from .._wire.items import encode
-from .._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, not_here
+from .._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, dump, not_here
 from .._wire.passthrough import put_in
 from .._wire.requests import is_request, read_request, request_id_of
 from .._wire.restricted_pickle import NotPlainError, encode_any, encode_plain, load_plain

@@ -9,7 +9,7 @@ from multiprocessing.managers import BaseManager
 from typing import Any
 
 from .._ground.errors import ConfigurationError
-from .._wire.messages import MESSAGE_LIMIT
+from .._wire.framing import MESSAGE_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True)

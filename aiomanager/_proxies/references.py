@@ -30,8 +30,8 @@ from .._ground.errors import (
 )
 from .._transport.base import Conversation
 from .._transport.thread import ThreadConnection
+from .._wire.framing import BULK_SIZE, Buffer
 from .._wire.items import STOCK_PROTOCOL, decode, dumps_for_hosts
-from .._wire.messages import BULK_SIZE, Buffer
 from .._wire.replies import NotThereError, ReplyUnpickler, load_reply
 from .host_connections import HostConnections, host_at
 

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from .._ground.errors import (
     ConnectionLostError,
 )
-from .._wire.messages import Buffer, dump
+from .._wire.framing import Buffer
+from .._wire.messages import dump
 from .._wire.replies import load_reply
 
 T = TypeVar("T")

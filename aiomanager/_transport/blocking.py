@@ -10,7 +10,8 @@ from multiprocessing import connection
 from time import monotonic
 from typing import Protocol
 
-from .._wire.messages import HANDSHAKE_LIMIT, MESSAGE_LIMIT, Buffer, MessageReader, pack
+from .._wire.framing import MESSAGE_LIMIT, Buffer, MessageReader, pack
+from .._wire.handshake import HANDSHAKE_LIMIT
 from .connecting import is_silent
 from .forks import belongs_to_this_process
 

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from .._concurrency.futures import Future
 from .._ground.errors import ConnectionLostError
-from .._wire.messages import Buffer, load
+from .._wire.framing import Buffer
+from .._wire.messages import load
 from .._wire.requests import pack_request
 from .base import Conversation
 from .leaving import Leaving

@@ -36,7 +36,8 @@ import anyio
 from .._concurrency.event_loop import call_in, current_loop, has_ended, spawn
 from .._concurrency.futures import Future, replica
 from .._ground.errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
-from .._wire.messages import CLIENT_PREFIX, Buffer, load
+from .._wire.framing import Buffer
+from .._wire.messages import CLIENT_PREFIX, load
 from .._wire.requests import pack_request, repeated
 from .base import Connection
 from .farewell import Converse, Farewell

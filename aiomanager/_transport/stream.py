@@ -20,17 +20,8 @@ import anyio
 from .._concurrency.event_loop import call_when_readable
 from .._ground.addresses import Address
 from .._ground.errors import ConnectionLostError
-from .._wire.messages import (
-    HANDSHAKE_LIMIT,
-    MESSAGE_LIMIT,
-    TURN_SIZE,
-    Buffer,
-    MessageReader,
-    client_handshake,
-    one_write,
-    pack,
-    unsent,
-)
+from .._wire.framing import MESSAGE_LIMIT, TURN_SIZE, Buffer, MessageReader, one_write, pack, unsent
+from .._wire.handshake import HANDSHAKE_LIMIT, client_handshake
 from .approach import Approach, Place
 from .base import Connection, Conversation, introduce
 from .connecting import connect, find, is_silent

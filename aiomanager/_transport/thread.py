@@ -28,7 +28,8 @@ import anyio.to_thread
 from .._concurrency.event_loop import spawn
 from .._ground.addresses import Address
 from .._ground.errors import ConnectionLostError
-from .._wire.messages import Buffer, client_handshake
+from .._wire.framing import Buffer
+from .._wire.handshake import client_handshake
 from .approach import Approach, Place
 from .base import Connection, Conversation, introduce, run_now
 from .blocking import Blocking, BlockingPipe, BlockingSocket, time_left

@@ -10,7 +10,7 @@ from typing import Any
 from .._concurrency.event_loop import call_later
 from .._concurrency.futures import Future
 from .._ground.errors import unanswered
-from .._wire.messages import Buffer
+from .._wire.framing import Buffer
 
 
 class Request(Future[Any]):

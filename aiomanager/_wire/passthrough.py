@@ -23,8 +23,8 @@ import struct
 from collections.abc import Container
 
 from .._broker.backlog import Data
+from .framing import BULK_SIZE, Buffer
 from .items import PROTOCOL, STOCK_PROTOCOL, without_protocol_5
-from .messages import BULK_SIZE, Buffer
 
 # From Python 3.8 on, every pickle that nobody asked to be another begins with one of these.
 PROTOCOLS = (pickle.PROTO + b"\x04", pickle.PROTO + b"\x05")

@@ -10,7 +10,8 @@ import re
 from typing import Any, Protocol
 
 from .._ground.errors import DecodeError, QueueShutDown, RemoteError
-from .messages import BULK_SIZE, NOT_HERE, Buffer
+from .framing import BULK_SIZE, Buffer
+from .messages import NOT_HERE
 
 
 class Proxies(Protocol):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar
 
-from .messages import BULK_SIZE, Buffer
+from .framing import BULK_SIZE, Buffer
 
 MARK = b"\x02"  # no pickle of protocol 2 or later begins with this byte, and no bulk message
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from .framing import Buffer
 from .items import PROTOCOL
-from .messages import Buffer
 
 # Of one request; each takes about half a microsecond.
 OPCODES_LIMIT = 2000

@@ -16,7 +16,8 @@ from .._ground.errors import (
     LeaseLostError,
 )
 from .._transport.session import Session
-from .._wire.messages import MESSAGE_LIMIT, NOT_HERE, Buffer
+from .._wire.framing import MESSAGE_LIMIT, Buffer
+from .._wire.messages import NOT_HERE
 from .._wire.requests import pack_ids, pack_settlements
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, counted
 

@@ -10,16 +10,9 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from aiomanager._wire.messages import (
-    CLIENT_PREFIX,
-    QUEUE_PREFIX,
-    Buffer,
-    MessageReader,
-    client_handshake,
-    dump,
-    load,
-    pack,
-)
+from aiomanager._wire.framing import Buffer, MessageReader, pack
+from aiomanager._wire.handshake import client_handshake
+from aiomanager._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, dump, load
 from aiomanager._wire.requests import pack_request, pack_tuple
 from tests.chaos.waits import at_most
 

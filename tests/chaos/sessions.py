@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from aiomanager._wire.messages import QUEUE_PREFIX, Buffer, dump, pack
+from aiomanager._wire.framing import Buffer, pack
+from aiomanager._wire.messages import QUEUE_PREFIX, dump
 from aiomanager._wire.requests import pack_tuple
 from tests.chaos import raw
 from tests.fuzz.requests import harmless

@@ -15,7 +15,8 @@ from unittest import mock
 from aiomanager._host import server
 from aiomanager._host.connection import Peer
 from aiomanager._host.settings import HostRegistry, HostSettings
-from aiomanager._wire.messages import Buffer, MessageReader, client_handshake, pack
+from aiomanager._wire.framing import Buffer, MessageReader, pack
+from aiomanager._wire.handshake import client_handshake
 from tests.support.hosted_calls import FakeTimers
 
 RUN = 1  # that of the host, which a fuzzer could not guess

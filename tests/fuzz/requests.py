@@ -12,7 +12,8 @@ import pickle
 import struct
 from typing import Any, ClassVar
 
-from aiomanager._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, Buffer, dump, pack
+from aiomanager._wire.framing import Buffer, pack
+from aiomanager._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, dump
 from aiomanager._wire.requests import pack_request, pack_tuple
 from tests.fuzz.doubles import RUN, Connection, Host
 from tests.fuzz.source import Source

@@ -10,17 +10,14 @@ from unittest import mock
 
 from aiomanager._ground.errors import AuthenticationError
 from aiomanager._wire import messages
-from aiomanager._wire.messages import (
+from aiomanager._wire.framing import Buffer, MessageReader, MessageTooLarge, pack
+from aiomanager._wire.handshake import (
     HANDSHAKE_LIMIT,
-    Buffer,
     Handshake,
-    MessageReader,
-    MessageTooLarge,
     client_handshake,
-    load,
-    pack,
     server_handshake,
 )
+from aiomanager._wire.messages import load
 from aiomanager._wire.passthrough import put_in
 from tests.fuzz import requests
 from tests.fuzz.doubles import KEY, Host
@@ -41,7 +38,7 @@ def framing(data: bytes) -> None:
     no more than it was fed and no more than one message over its limit."""
     source = Source(data)
     limit, cutter, stream = source.choice(_LIMITS), Source(source.take(8)), source.take(len(data))
-    with mock.patch.object(messages, "BULK_SIZE", _BULK_SIZE):
+    with mock.patch("aiomanager._wire.framing.BULK_SIZE", _BULK_SIZE):
         expected = list(_messages_of(stream, limit))
         reader = MessageReader(limit)
         found: list[bytes | type[Exception]] = []

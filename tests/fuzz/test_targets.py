@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomanager._wire.messages import pack
+from aiomanager._wire.framing import pack
 from tests.fuzz.source import Source
 from tests.fuzz.targets import TARGETS, Target
 

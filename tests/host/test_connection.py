@@ -12,7 +12,8 @@ import pytest
 from aiomanager._host import connection as module
 from aiomanager._host.connection import Peer
 from aiomanager._host.reactor import Reactor
-from aiomanager._wire.messages import MessageReader, client_handshake, pack
+from aiomanager._wire.framing import MessageReader, pack
+from aiomanager._wire.handshake import client_handshake
 from tests.support.hosts import KEY
 from tests.support.waiting import wait_until_sync
 

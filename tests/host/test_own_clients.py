@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aiomanager._host.server import QueueServer
-from aiomanager._wire.messages import BULK_SIZE, MESSAGE_LIMIT
+from aiomanager._wire.framing import BULK_SIZE, MESSAGE_LIMIT
 from tests.support.hosts import authenticated, serving, stock_queue
 from tests.support.own_client import Client, client, data_of
 from tests.support.waiting import wait_until_sync

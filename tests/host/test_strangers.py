@@ -20,7 +20,8 @@ import pytest
 
 from aiomanager._host.reactor import WARNINGS
 from aiomanager._host.server import QueueServer
-from aiomanager._wire.messages import pack, server_handshake
+from aiomanager._wire.framing import pack
+from aiomanager._wire.handshake import server_handshake
 from tests.support.hosts import (
     KEY,
     authenticated,

@@ -17,7 +17,7 @@ from typing import Any
 from aiomanager._host.listener import Address
 from aiomanager._host.server import QueueServer
 from aiomanager._host.settings import HostRegistry, HostSettings
-from aiomanager._wire.messages import client_handshake
+from aiomanager._wire.handshake import client_handshake
 from tests.support.waiting import wait_until_sync
 
 KEY = b"a key of the tests, long enough"

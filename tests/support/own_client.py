@@ -9,7 +9,8 @@ from multiprocessing import connection
 from typing import Any
 
 from aiomanager._host.server import QueueServer
-from aiomanager._wire.messages import Buffer, load
+from aiomanager._wire.framing import Buffer
+from aiomanager._wire.messages import load
 from aiomanager._wire.requests import pack_request, pack_tuple, repeated
 from tests.support.hosts import authenticated
 

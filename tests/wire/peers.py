@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from aiomanager._wire.messages import MessageReader, pack
+from aiomanager._wire.framing import MessageReader, pack
 
 KEY = b"a key that both sides have"
 

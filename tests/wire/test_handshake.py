@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiomanager._ground.errors import AuthenticationError
-from aiomanager._wire.messages import (
+from aiomanager._wire.handshake import (
     HANDSHAKE_LIMIT,
     Handshake,
     client_handshake,

@@ -16,8 +16,8 @@ import pytest
 
 from aiomanager._ground.errors import EncodeError
 from aiomanager._wire import items
+from aiomanager._wire.framing import BULK_SIZE, Buffer
 from aiomanager._wire.items import LARGE_BYTES, decode, encode, without_protocol_5
-from aiomanager._wire.messages import BULK_SIZE, Buffer
 from aiomanager._wire.passthrough import returned_item
 from aiomanager._wire.replies import load_reply
 

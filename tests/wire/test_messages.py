@@ -16,20 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomanager._wire import messages
-from aiomanager._wire.messages import (
+from aiomanager._wire.framing import (
     BULK_SIZE,
-    HANDSHAKE_LIMIT,
     HEAD_SIZE,
     MAPPED_SIZE,
     RELEASED_APART,
     MessageReader,
     MessageTooLarge,
-    bulky,
-    dump,
-    load,
-    split,
 )
+from aiomanager._wire.handshake import HANDSHAKE_LIMIT
+from aiomanager._wire.messages import bulky, dump, load, split
 from tests.support.waiting import wait_until_sync
 from tests.wire.peers import beside, joined, read
 
@@ -169,7 +165,7 @@ def test_a_message_that_is_let_pass(sizes: list[int], data: st.DataObject):
         return bytearray(size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiomanager._wire.messages._space", scarce)
+        patch.setattr("aiomanager._wire.framing._space", scarce)
         for piece in pieces:
             reader.feed(piece)
             while (message := reader.next()) is not None:
@@ -224,7 +220,7 @@ def test_other_protocols_are_refused(garbage: bytes):
 
 def test_long_lengths(monkeypatch: pytest.MonkeyPatch):
     """From 2 GiB on the length has eight bytes, after a -1; the limit holds for it too."""
-    monkeypatch.setattr(messages, "_SHORT_MAX", BULK_SIZE)
+    monkeypatch.setattr("aiomanager._wire.framing._SHORT_MAX", BULK_SIZE)
     message = b"l" * (BULK_SIZE + 1)
     stream = joined(message, b"ok")
     assert stream.startswith(struct.pack("!iQ", -1, len(message)))

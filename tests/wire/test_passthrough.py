@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiomanager._wire.messages import BULK_SIZE, bulky, dump
+from aiomanager._wire.framing import BULK_SIZE
+from aiomanager._wire.messages import bulky, dump
 from aiomanager._wire.passthrough import put_in, read_by_sender_of, returned_item
 from tests.support import pythons
 

@@ -13,7 +13,7 @@ from aiomanager._host import connection, manager
 from aiomanager._host.connection import Peer
 from aiomanager._host.listener import Listener
 from aiomanager._host.server import QueueServer
-from aiomanager._wire import messages
+from aiomanager._wire import handshake
 from tests.chaos.defects.table import Defect, Patch, enter, nothing
 
 DEFECTS: dict[str, Defect] = {}
@@ -50,7 +50,7 @@ def no_handshake_limit() -> Sequence[Patch]:
 @defect
 def any_key() -> Sequence[Patch]:
     """Whoever answers is let in."""
-    return [(messages, "_verify", nothing)]
+    return [(handshake, "_verify", nothing)]
 
 
 @defect

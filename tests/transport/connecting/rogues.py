@@ -13,7 +13,8 @@ from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self
 
-from aiomanager._wire.messages import pack, server_handshake
+from aiomanager._wire.framing import pack
+from aiomanager._wire.handshake import server_handshake
 from tests.support.waiting import wait_until_sync
 
 KEY = b"a key of the tests, long enough"

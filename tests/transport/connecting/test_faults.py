@@ -21,7 +21,7 @@ from aiomanager import AioManagerError, AuthenticationError, ConfigurationError,
 from aiomanager._ground.addresses import Address
 from aiomanager._transport import base, connecting, stream, thread
 from aiomanager._transport.errors import unreachable
-from aiomanager._wire.messages import Handshake, client_handshake
+from aiomanager._wire.handshake import Handshake, client_handshake
 from tests.support.waiting import wait_until
 from tests.transport.connecting import rogues
 from tests.transport.connecting.rogues import KEY
