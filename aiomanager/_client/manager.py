@@ -31,6 +31,7 @@ from .._transport.session import Session
 from .._transport.stream import StreamTransport
 from .._transport.thread import ThreadTransport
 from .._wire.framing import MESSAGE_LIMIT
+from .._wire.hello import check_version
 from .._wire.messages import QUEUE_PREFIX
 from .._wire.replies import NotThereError
 from ..engines.base import QueueEngine
@@ -376,6 +377,10 @@ class AsyncManager:
             await anyio.sleep(0.05)
 
     async def _hosted_queues(self) -> Sequence[str] | None:
+        hello = await self._pool.hello(names=True)
+        if hello is not None:
+            self._message_limit = int(hello["limits"]["message"])
+            return list(hello["queues"])
         try:
             answer: Any = await self._pool.function_once("queues")
         except RemoteError as exc:
@@ -385,10 +390,9 @@ class AsyncManager:
                     "written here; run it on Python 3.6 or later"
                 ) from exc
             return None  # a stock server has no such function
-        if type(answer) is not tuple or list(map(type, answer)) != [list, int]:
-            return None  # or has one of its own
-        self._message_limit = int(answer[1])
-        return list(answer[0])
+        if type(answer) is tuple and list(map(type, answer)) == [list, int]:
+            check_version(1, self.address)
+        return None  # it has a function of its own of that name
 
     def _hosts(self, name: str) -> bool:
         return self._memory is not None or (self._hosted is not None and name in self._hosted)

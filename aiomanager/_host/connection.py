@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from .._broker.queue import HostedQueue
+from .._ground.buffers import Buffer
 from .._ground.errors import AuthenticationError
-from .._wire.framing import TURN_SIZE, Buffer, MessageReader, MessageTooLarge, one_write, pack
-from .._wire.handshake import HANDSHAKE_LIMIT, server_handshake
+from .._wire.endpoint import Endpoint
+from .._wire.framing import TURN_SIZE, MessageTooLarge, one_write
+from .._wire.handshake import server_handshake
+from .._wire.hello import Hello, read_hello
 from .._wire.items import PROTOCOL, STOCK_PROTOCOL
 from .._wire.passthrough import TOO_OLD, read_by_sender_of
+from .._wire.seals import MessageForged
 from .reactor import Reactor
 
 # A peer that lets this much pile up unread is not read from until it has taken it.
@@ -44,6 +48,8 @@ def _unacknowledged() -> Callable[[socket.socket], int] | None:
 
 _outq = _unacknowledged()
 
+_UNIX = getattr(socket, "AF_UNIX", None)  # of which none is there on Windows
+
 
 class Peer:
     """A peer before and after it has shown that it knows the key.
@@ -53,6 +59,7 @@ class Peer:
         message_limit: bytes; a peer that announces a longer message is cut off.
         handshake_timeout: seconds for the whole handshake, after which the peer is cut off.
         on_authenticated: called once.
+        on_hello: called with what a peer of ours says first; returns what it is answered.
         on_message: called with each message from then on.
         on_shed: called with the first bytes of one for which there was no memory.
         on_lost: called once, when the connection is gone for whatever reason.
@@ -68,33 +75,35 @@ class Peer:
         message_limit: int,
         handshake_timeout: float,
         on_authenticated: Callable[[Peer], None],
+        on_hello: Callable[[Peer, Hello], list[Buffer]],
         on_message: Callable[[Peer, Buffer], None],
         on_shed: Callable[[Peer, bytes], None],
         on_lost: Callable[[Peer], None],
         on_starved: Callable[[], None],
     ) -> None:
         self.closed = False
+        self.ours = False  # a side of aiomanager, as the handshake has shown
         self.queues: set[HostedQueue] = set()  # where something of it may be left
         self.protocol = PROTOCOL  # the newest of pickle that it reads, as far as is known
         self._reactor = reactor
         self._sock = sock
-        self._message_limit = message_limit
         self._on_authenticated = on_authenticated
+        self._on_hello = on_hello
         self._on_message = on_message
         self._on_lost = on_lost
         self._on_starved = on_starved
-        self._reader = MessageReader(HANDSHAKE_LIMIT, partial(on_shed, self))
+        handshake = server_handshake(authkey, sealed=sock.family != _UNIX)
+        self._end = Endpoint(handshake, message_limit, partial(on_shed, self))
         self._sender: deque[memoryview] = deque()
         self._unsent = 0
         self._undelivered: Callable[[], None] | None = None
         self._sends = 0
-        self._handshake = server_handshake(authkey)
-        self._receive: Callable[[Buffer], None] = self._shake
+        self._receive: Callable[[Buffer], None] | None = None  # once the peer is authenticated
         self._deadline = reactor.call_at(reactor.time() + handshake_timeout, self._too_slow)
         self._watched = 0
         self._resting = False
         self._watch()
-        self._send_step(next(self._handshake))
+        self._send_packed(self._end.to_send())
 
     def __str__(self) -> str:
         try:
@@ -113,7 +122,7 @@ class Peer:
     @property
     def held(self) -> int:
         """How many bytes of messages under way are kept for this peer."""
-        return self._unsent + self._reader.held
+        return self._unsent + self._end.held
 
     def send(self, parts: Sequence[Buffer], undelivered: Callable[[], None] | None = None) -> bool:
         """Send a message, as far as the socket takes it now, the rest later.
@@ -126,11 +135,14 @@ class Peer:
         self._undelivered = undelivered
         self._sends += 1
         try:
-            packed = pack(parts)
+            packed = self._end.pack(parts)
         except MemoryError:
             self._undelivered = None
             self.starve()
             return False
+        return self._send_packed(packed)
+
+    def _send_packed(self, packed: list[Buffer]) -> bool:
         if len(packed) == 1 and not self._sender:
             # Nearly every message is small and goes at once.
             part = packed[0]
@@ -152,7 +164,7 @@ class Peer:
         if not self._write():
             self._undelivered = None  # the caller knows
             return False
-        if undelivered is not None:
+        if self._undelivered is not None:
             self._expect_read(self._sends)
         return True
 
@@ -195,7 +207,7 @@ class Peer:
         # At once, and not when this object goes: that is known to so many that it takes a while.
         self._sender.clear()
         self._unsent = 0
-        self._reader = MessageReader()
+        self._end.forget()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -236,13 +248,13 @@ class Peer:
         while left > 0 and (count := self._read()):
             left -= count
             self._take_in()
-            if not self._reader.midway:
+            if not self._end.midway:
                 return
 
     def _read(self) -> int:
         """Read once; 0 where there is nothing more at the moment, or will never be."""
         try:
-            count = self._reader.read(self._sock)
+            count = self._end.read(self._sock)
         except (BlockingIOError, InterruptedError):
             return 0
         except (ConnectionResetError, BrokenPipeError):
@@ -282,10 +294,14 @@ class Peer:
 
     def _take_in(self) -> None:
         try:
-            while (message := self._reader.next()) is not None and not self.closed:
+            if self._receive is None:
+                self._shake()
+            receive = self._receive
+            while receive is not None and (message := self._end.next()) is not None:
                 self._undelivered = None  # who asks again has read the answer before
-                self._receive(message)
-        except (AuthenticationError, MessageTooLarge) as exc:
+                receive(message)
+                receive = None if self.closed else self._receive
+        except (AuthenticationError, MessageForged, MessageTooLarge) as exc:
             self._reactor.warn("%s was refused: %s", self, exc)
             self.close()
         except Exception as exc:
@@ -295,19 +311,25 @@ class Peer:
             if isinstance(exc, MemoryError):
                 self._on_starved()
 
-    def _shake(self, message: Buffer) -> None:
+    def _shake(self) -> None:
         try:
-            self._send_step(self._handshake.send(message))
-        except StopIteration:
+            self._end.shake()
+        finally:
+            self._send_packed(self._end.to_send())
+        if self._end.greeted is not None and not self.closed:
             self._deadline.cancel()
-            self._reader.limit = self._message_limit
-            self._receive = partial(self._on_message, self)
+            self.ours = self._end.greeted.ours
+            self._receive = self._greet if self.ours else partial(self._on_message, self)
             self._on_authenticated(self)
 
-    def _send_step(self, step: bytes | None) -> None:
-        while step is not None:
-            self.send([step])
-            step = next(self._handshake)
+    def _greet(self, message: Buffer) -> None:
+        """The first message of a peer of ours."""
+        try:
+            answer = self._on_hello(self, read_hello(message))
+        except ValueError as exc:
+            raise AuthenticationError(str(exc)) from None
+        self._receive = partial(self._on_message, self)
+        self.send(answer)
 
     def _too_slow(self) -> None:
         self._reactor.warn("%s was refused: it did not authenticate in time", self)

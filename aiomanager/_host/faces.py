@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from .._broker.backlog import Data
 from .._broker.queue import HostedQueue
+from .._ground.buffers import Buffer
 from .._ground.errors import QueueShutDown
-from .._wire.framing import BULK_SIZE, Buffer
+from .._wire.framing import BULK_SIZE
 from .._wire.items import Expression
 from .._wire.messages import bulky, dump
 from .._wire.passthrough import returned_item

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from .._wire.framing import Buffer
+from .._ground.buffers import Buffer
 from .._wire.items import STOCK_PROTOCOL
 from .._wire.restricted_pickle import NAME_LIMIT, check_memo
 

@@ -8,12 +8,16 @@ from typing import Any
 
 from .._broker.queue import HostedQueue
 from .._ground.errors import ConnectionLostError
+from .._wire.hello import Hello
 from .._wire.messages import QUEUE_PREFIX, dump
-from .._wire.requests import Request, from_tuple
+from .._wire.requests import Request
 from .client_sessions import Client, Clients
 from .connection import Peer
 from .faces import Answer, OwnFace, Send
 from .reactor import Reactor
+
+# Characters of the name that a client gives itself.
+NAME_LIMIT = 64
 
 
 class OwnClients:
@@ -40,13 +44,25 @@ class OwnClients:
             QUEUE_PREFIX + name: OwnFace(q, self._run, self._find) for name, q in queues.items()
         }
 
-    def introduce(self, peer: Peer, name: str, lost: Callable[[Peer], None]) -> None:
-        """A client of ours has connected. What an older connection of its left behind ends first:
-        the client has given it up, even if this side has not heard of that yet.
+    def greet(self, peer: Peer, hello: Hello, lost: Callable[[Peer], None]) -> dict[str, Any]:
+        """A peer of ours says hello; returns what it is told of this run of the host. Raises
+        ValueError where the hello says what makes no sense.
 
         Args:
             lost: is told of a connection that is closed here.
         """
+        name = hello.get("client")
+        if name is None:
+            return {"run": self._run}
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT:
+            raise ValueError(f"{name!r} is no name of a client")
+        client = self._introduce(peer, name, lost)
+        client.hello(hello.get("run") == self._run, hello.get("returns_within"))
+        return {"run": self._run, "kept": client.kept}
+
+    def _introduce(self, peer: Peer, name: str, lost: Callable[[Peer], None]) -> Client:
+        """A client of ours has connected. What an older connection of its left behind ends first:
+        the client has given it up, even if this side has not heard of that yet."""
         client = self.clients.introduce(name)
         if client.peer is not None:
             older, client.peer = client.peer, None
@@ -54,6 +70,7 @@ class OwnClients:
             lost(older)
         client.peer = peer
         self.client_of[peer] = (name, client)
+        return client
 
     def left(self, peer: Peer) -> None:
         """A connection has ended; its client may come back."""
@@ -84,8 +101,6 @@ class OwnClients:
                     face.call(peer, client, request, send)
                 elif request.method == "ping":
                     send(("#RETURN", None))
-                elif request.method == "hello":
-                    send(("#RETURN", self._hello(client, *request.args)))
                 elif request.method == "goodbye":
                     self._goodbye(peer)
                     send(("#RETURN", None))
@@ -102,22 +117,6 @@ class OwnClients:
             client.once(channel, request.number, run, send, again=request.again)
         except (RuntimeError, ConnectionLostError) as exc:
             send(("#ERROR", exc))
-
-    def answer_tuple(self, peer: Peer, request: tuple[Any, ...]) -> None:
-        """The same for a request that came as a pickle, and was read as plain data."""
-        try:
-            known = from_tuple(request)
-        except ValueError as exc:
-            peer.send(dump(("#ERROR", exc, request[4])))
-        else:
-            self.answer(peer, known)
-
-    def _hello(self, client: Client, run: int | None, returns_within: float) -> tuple[int, float]:
-        """A client of ours says in which run of the host it was connected the last time, if any,
-        and for how long it may come back; it is told which run this is, and how long it is
-        remembered."""
-        client.hello(run == self._run, returns_within)
-        return self._run, client.kept
 
     def _goodbye(self, peer: Peer) -> None:
         """A client of ours does not come back, and will not read what it has not read yet."""

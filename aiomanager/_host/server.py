@@ -17,10 +17,12 @@ from typing import Any
 
 from .._broker.backlog import Item
 from .._broker.queue import HostedQueue
+from .._ground.buffers import Buffer
+from .._ground.errors import ConfigurationError
 from .._wire.dead_letters import given_up
-from .._wire.framing import Buffer
+from .._wire.hello import OLD_CLIENT_PREFIX, VERSION, Hello, pack_hello
 from .._wire.items import encode
-from .._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, dump, not_here
+from .._wire.messages import QUEUE_PREFIX, dump, not_here
 from .._wire.passthrough import put_in
 from .._wire.requests import is_request, read_request, request_id_of
 from .._wire.restricted_pickle import NotPlainError, encode_any, encode_plain, load_plain
@@ -37,9 +39,6 @@ from .settings import HostSettings
 # Requests of stock clients that are longer than this, and not the put of an item and nothing else,
 # are read on a thread of their connection's own.
 INLINE_LIMIT = 64 * 1024
-# The same for pickles of those who say that they are clients of ours: with few opcodes, whatever
-# the size of what is put.
-OWN_LIMIT = 8 * 1024**2
 ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE = 0.1  # seconds until accepting is tried again after it failed
 STOP_POLL = 0.01
@@ -209,6 +208,7 @@ class QueueServer(managers.Server):
             message_limit=self.settings.message_limit,
             handshake_timeout=self.settings.handshake_timeout,
             on_authenticated=lambda peer: self._newcomers.pop(peer, None),
+            on_hello=self._hello,
             on_message=self._message,
             on_shed=self._shed,
             on_lost=self._lost,
@@ -249,18 +249,26 @@ class QueueServer(managers.Server):
 
     # -- requests -----------------------------------------------------------------------------
 
+    def _hello(self, peer: Peer, hello: Hello) -> list[Buffer]:
+        """What a peer of ours says first, and is answered. Where it is of another version, it
+        learns of it by the answer, and goes."""
+        said: dict[str, Any] = {"limits": {"message": self.settings.message_limit}}
+        if hello["version"] == VERSION:
+            said |= self._own.greet(peer, hello, self._lost)
+            if hello.get("names"):
+                said |= {"queues": sorted(self.queues), "objects": sorted(self.registry)}
+        else:
+            self.reactor.warn("%s speaks version %s, this host %s", peer, hello["version"], VERSION)
+        return pack_hello(**said)
+
     def _message(self, peer: Peer, message: Buffer) -> None:
         try:
             if is_request(message):
                 self._own.answer(peer, read_request(message))
             elif (put := put_in(message, self._stock)) is not None:
                 self._stock[put[0]].call(peer, "put", (put[1],), {})
-            elif len(message) <= (OWN_LIMIT if peer in self._client_of else INLINE_LIMIT):
-                request = load_plain(message)
-                if len(request) == 4:
-                    self._stock_request(peer, request, message)
-                else:
-                    self._own.answer_tuple(peer, request)
+            elif len(message) <= INLINE_LIMIT:
+                self._stock_request(peer, load_plain(message), message)
             else:
                 self._to_worker(peer, message)
         except NotPlainError:
@@ -302,18 +310,11 @@ class QueueServer(managers.Server):
         first = args[0] if args else None
         answer: Answer = ("#RETURN", None)
         match method:
-            case "accept_connection":
-                # Once: a name that a connection had before would be remembered for ever.
-                if (
-                    isinstance(first, str)
-                    and first.startswith(CLIENT_PREFIX)
-                    and peer not in self._client_of
-                ):
-                    self._own.introduce(peer, first, self._lost)
-            case "dummy":
-                pass
-            case "queues":  # not of the standard library: by it a client knows a host of ours
-                answer = ("#RETURN", (sorted(self.queues), self.settings.message_limit))
+            case "accept_connection" | "dummy":
+                if isinstance(first, str) and first.startswith(OLD_CLIENT_PREFIX):
+                    answer = ("#ERROR", _older())
+            case "queues":  # not of the standard library: so a client of version 1 knew a host
+                answer = ("#ERROR", _older())
             case "create" if not isinstance(first, str):
                 return False
             case "create" if first in self.queues:
@@ -396,3 +397,11 @@ class QueueServer(managers.Server):
             return "#RETURN", getattr(self, method)(None, *args, **kwds)
         except Exception:
             return "#TRACEBACK", format_exc()
+
+
+def _older() -> Exception:
+    """What a client of version 1, which says no hello, is told."""
+    return ConfigurationError(
+        f"the host speaks version {VERSION} of aiomanager's protocol, and this client version 1: "
+        "install the same release of aiomanager on both sides"
+    )

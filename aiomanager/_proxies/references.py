@@ -21,6 +21,7 @@ from .._concurrency.event_loop import spawn
 from .._concurrency.finalizers import afterwards, logger
 from .._concurrency.futures import Failure, run_to_completion
 from .._ground.addresses import Address, parse
+from .._ground.buffers import Buffer
 from .._ground.errors import (
     AioManagerError,
     ConfigurationError,
@@ -30,7 +31,7 @@ from .._ground.errors import (
 )
 from .._transport.base import Conversation
 from .._transport.thread import ThreadConnection
-from .._wire.framing import BULK_SIZE, Buffer
+from .._wire.framing import BULK_SIZE
 from .._wire.items import STOCK_PROTOCOL, decode, dumps_for_hosts
 from .._wire.replies import NotThereError, ReplyUnpickler, load_reply
 from .host_connections import HostConnections, host_at

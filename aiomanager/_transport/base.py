@@ -7,13 +7,16 @@ returns its result. It does no I/O, so a worker thread and an event loop run the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
+from .._ground.addresses import Address
+from .._ground.buffers import Buffer
 from .._ground.errors import (
     ConnectionLostError,
 )
-from .._wire.framing import Buffer
+from .._wire.handshake import Greeted
+from .._wire.hello import Hello, check_version, pack_hello, read_hello
 from .._wire.messages import dump
 from .._wire.replies import load_reply
 
@@ -29,10 +32,12 @@ class Connection(ABC):
         broken: the connection has failed. What fails beside it, as a call may, leaves it usable.
         apart: it is closed by whoever uses it, and by nobody in his place.
         number: how many connections its pool had opened, with this one.
+        hello: what a host of ours has said of itself; None for one of the standard library's.
     """
 
     broken = apart = False
     number = 0
+    hello: Hello | None = None
 
     @abstractmethod
     async def converse(self, conversation: Conversation[T], timeout: float | None) -> T:
@@ -80,14 +85,35 @@ class Connection(ABC):
         """Close at once; whoever waits for something here is woken by a `ConnectionLostError`."""
 
 
-# Connects and authenticates, and introduces the connection under a name. Without a name it is good
-# for one function of the manager's server itself.
-Opener = Callable[[str | None], Awaitable[Connection]]
+class Opener(Protocol):
+    """Connects and authenticates, and introduces the connection."""
+
+    def __call__(self, name: str | None, /, **said: Any) -> Awaitable[Connection]:
+        """Connect.
+
+        Args:
+            name: what the logs of a stock host call it. Without one the connection is good for one
+                function of the manager's server itself.
+            said: what a host of ours is told beside, in the hello.
+        """
+        ...
 
 
-def introduce(name: str) -> Conversation[None]:
-    """Ask the server to take requests on this connection; `name` is what its logs call it."""
-    load_reply((yield dump((None, "accept_connection", (name,), {}))))
+def introduce(
+    greeted: Greeted, address: Address, name: str | None, said: Mapping[str, Any]
+) -> Conversation[Hello | None]:
+    """Say hello to a host of ours, and return what it says; ask a stock host to take requests on
+    this connection. Arguments as for `Opener`.
+
+    Raises `ConfigurationError` where it is a host of another version.
+    """
+    if greeted.ours:
+        hello = read_hello((yield pack_hello(**said)))
+        check_version(hello["version"], address)
+        return hello
+    if name is not None:
+        load_reply((yield dump((None, "accept_connection", (name,), {}))))
+    return None
 
 
 def call_function(name: str, *args: Any, **kwds: Any) -> Conversation[Any]:

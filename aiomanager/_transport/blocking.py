@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from time import monotonic
 from typing import Protocol
 
-from .._wire.framing import MESSAGE_LIMIT, Buffer, MessageReader, pack
-from .._wire.handshake import HANDSHAKE_LIMIT
+from .._ground.buffers import Buffer
+from .._wire.endpoint import Endpoint
+from .._wire.framing import MESSAGE_LIMIT
+from .._wire.handshake import HANDSHAKE_LIMIT, Greeted, Handshake
+from .base import run_now
 from .connecting import is_silent
 from .forks import belongs_to_this_process
 
 
 class Blocking(Protocol):
     """A blocking connection, as a worker thread uses it."""
+
+    def greet(self, left: Callable[[], float]) -> Greeted:
+        """Go through the handshake; `left` is how many seconds each step may take."""
+        ...
 
     def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
         """Send a message within so many seconds, or raise `TimeoutError`."""
@@ -34,23 +41,33 @@ class Blocking(Protocol):
         """`Link.is_alive`."""
         ...
 
-    def trust(self) -> None:
-        """Take long messages from now on: the host has shown that it has the key."""
-
     def close(self) -> None: ...
 
 
 class BlockingSocket:
     """A socket to a host."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, end: Endpoint) -> None:
         belongs_to_this_process(sock)
         self._socket = sock
         self._use = _Use(sock)
-        self._reader = MessageReader(HANDSHAKE_LIMIT)
+        self._end = end
+
+    def greet(self, left: Callable[[], float]) -> Greeted:
+        while self._end.greeted is None:
+            with self._use:
+                self._socket.settimeout(left())
+                if not self._end.read(self._socket):
+                    raise EOFError
+                try:
+                    self._end.shake()
+                finally:
+                    for part in self._end.to_send():
+                        self._socket.sendall(part)
+        return self._end.greeted
 
     def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
-        packed = pack(parts)
+        packed = self._end.pack(parts)
         deadline = None if timeout is None else monotonic() + timeout
         with self._use:
             self._socket.settimeout(timeout)
@@ -63,26 +80,23 @@ class BlockingSocket:
         deadline = None if timeout is None else monotonic() + timeout
         with self._use:
             self._socket.settimeout(timeout)
-            while (message := self._reader.next()) is None:
-                if self._reader.midway:
+            while (message := self._end.next()) is None:
+                if self._end.midway:
                     self._socket.settimeout(time_left(deadline))
-                if not self._reader.read(self._socket):
+                if not self._end.read(self._socket):
                     raise EOFError
             return message
 
     def received(self) -> Buffer | None:
-        return self._reader.next()
+        return self._end.next()
 
     def is_alive(self) -> bool:
         try:
             with self._use:
                 self._socket.settimeout(0)
-                return is_silent(self._socket) and not self._reader.midway
+                return is_silent(self._socket) and not self._end.midway
         except OSError:  # it is closed
             return False
-
-    def trust(self) -> None:
-        self._reader.limit = MESSAGE_LIMIT
 
     def close(self) -> None:
         self._use.end()
@@ -126,9 +140,21 @@ class _Use:
 class BlockingPipe:
     """Whatever `multiprocessing.connection.Client` connects to: Windows' named pipes."""
 
-    def __init__(self, conn: connection.Connection) -> None:
+    def __init__(self, conn: connection.Connection, handshake: Handshake) -> None:
         self._connection = conn
+        self._handshake = handshake
         self._limit = HANDSHAKE_LIMIT
+
+    def greet(self, left: Callable[[], float]) -> Greeted:
+        def step(said: bytes | None) -> Buffer | None:
+            if said is None:
+                return self.receive(left())
+            self.send([said], left())
+            return None
+
+        greeted = run_now(self._handshake, step)
+        self._limit = MESSAGE_LIMIT
+        return greeted
 
     def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
         self._connection.send_bytes(b"".join(parts))
@@ -146,9 +172,6 @@ class BlockingPipe:
             return not self._connection.poll(0)
         except (OSError, EOFError):
             return False
-
-    def trust(self) -> None:
-        self._limit = MESSAGE_LIMIT
 
     def close(self) -> None:
         self._connection.close()

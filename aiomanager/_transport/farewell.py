@@ -7,21 +7,27 @@ Without them the host keeps for the client what it took, for as long as it may c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
 from .._concurrency.futures import Future
+from .._ground.buffers import Buffer
 from .._ground.errors import ConnectionLostError
-from .._wire.framing import Buffer
 from .._wire.messages import load
 from .._wire.requests import pack_request
 from .base import Conversation
 from .leaving import Leaving
 
-# Takes a name, a conversation and seconds, and carries it out on a connection of its own.
-Converse = Callable[[str, Conversation[None], float], None]
+
+class Converse(Protocol):
+    """Carries out a conversation on a connection of its own, on the calling thread."""
+
+    def __call__(
+        self, name: str | None, conversation: Conversation[None], timeout: float, /, *, client: str
+    ) -> object:
+        """Arguments as for `Opener`; the timeout is in seconds."""
 
 
 class Taken(Protocol):
@@ -103,7 +109,8 @@ class Farewell(Leaving):
 
     def give_back_now(self, deadline: float) -> None:
         if not self.nothing_left():
-            self._converse(self._client, self._words(), max(0.1, deadline - monotonic()))
+            seconds = max(0.1, deadline - monotonic())
+            self._converse(None, self._words(), seconds, client=self._client)
 
     def _words(self) -> Conversation[None]:
         for held in self._queues:

@@ -11,6 +11,7 @@ import anyio
 
 from .._concurrency.event_loop import on_loop_end
 from .._ground.errors import ConnectionLostError, unanswered
+from .._wire.hello import Hello
 from .base import Connection, Conversation, Opener, call_function
 from .patience import Pauses, open_patiently
 
@@ -106,9 +107,7 @@ class ConnectionPool:
             connection.close()  # cut while nobody used it, as firewalls and restarts do
         return None
 
-    async def _open(self, name: str | None, *, patiently: bool = True) -> Connection:
-        if not patiently:
-            return await self._open_connection(name)
+    async def _open(self, name: str | None) -> Connection:
         return await open_patiently(
             lambda: self._open_connection(name),
             anyio.current_time() + self.reconnect,
@@ -125,20 +124,26 @@ class ConnectionPool:
     async def function(self, name: str, *args: Any, **kwds: Any) -> Any:
         """Call a function of the manager's server itself, on a connection of its own, as the
         protocol has it. Where the host is away it is waited for, as in `borrow`."""
-        return await self._function(True, name, *args, **kwds)
+        return await self._on_its_own(True, call_function(name, *args, **kwds))
 
     async def function_once(self, name: str, *args: Any, **kwds: Any) -> Any:
         """`function`, for a host that may not be there yet."""
-        return await self._function(False, name, *args, **kwds)
+        return await self._on_its_own(False, call_function(name, *args, **kwds))
 
-    async def _function(self, patiently: bool, name: str, *args: Any, **kwds: Any) -> Any:
+    async def hello(self, **said: Any) -> Hello | None:
+        """Tell a host that may not be there yet this, and return what it says of itself; None
+        where it is no host of ours."""
+        self._check_open()
+        connection = await self._open_connection(None, **said)
+        connection.close()
+        return connection.hello
+
+    async def _on_its_own(self, patiently: bool, conversation: Conversation[T]) -> T:
         self._check_open()
         try:
-            connection = await self._open(None, patiently=patiently)
+            connection = await (self._open(None) if patiently else self._open_connection(None))
             try:
-                return await connection.converse(
-                    call_function(name, *args, **kwds), self.call_timeout
-                )
+                return await connection.converse(conversation, self.call_timeout)
             finally:
                 connection.close()
         except Exception:

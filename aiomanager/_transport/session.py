@@ -26,7 +26,7 @@ import itertools
 import logging
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 from weakref import ref
@@ -35,11 +35,17 @@ import anyio
 
 from .._concurrency.event_loop import call_in, current_loop, has_ended, spawn
 from .._concurrency.futures import Future, replica
-from .._ground.errors import AioManagerError, ConnectionLostError, QueueShutDown, RemoteError
-from .._wire.framing import Buffer
-from .._wire.messages import CLIENT_PREFIX, load
+from .._ground.buffers import Buffer
+from .._ground.errors import (
+    AioManagerError,
+    ConfigurationError,
+    ConnectionLostError,
+    QueueShutDown,
+    RemoteError,
+)
+from .._wire.messages import load
 from .._wire.requests import pack_request, repeated
-from .base import Connection
+from .base import Connection, Opener
 from .farewell import Converse, Farewell
 from .patience import LONGEST_PAUSE, Pauses, open_patiently
 from .unanswered import Request, Unanswered
@@ -60,7 +66,7 @@ class Session:
     """Requests to a host of ours, and their replies.
 
     Args:
-        open_connection: connects to the host under a name.
+        open_connection: connects to the host.
         converse_now: does so on the calling thread, which waits, for one conversation.
         call_timeout: seconds for an answer, after which the connection counts as broken; also how
             long a silent host goes unnoticed while calls wait there.
@@ -70,7 +76,7 @@ class Session:
 
     def __init__(
         self,
-        open_connection: Callable[[str], Awaitable[Connection]],
+        open_connection: Opener,
         converse_now: Converse,
         *,
         call_timeout: float,
@@ -82,8 +88,8 @@ class Session:
         self._reconnect = reconnect
         self._on_reconnect = on_reconnect
         self._loop = ref(current_loop())
-        self._name = CLIENT_PREFIX + uuid.uuid4().hex
-        self.farewell = Farewell(converse_now, self._name)
+        self._client = uuid.uuid4().hex  # what the host knows it by
+        self.farewell = Farewell(converse_now, self._client)
         self._ids = itertools.count(1)
         self._pending = Unanswered(self.patience)
         self.state = State.IDLE
@@ -104,7 +110,6 @@ class Session:
         self._watching: anyio.CancelScope | None = None  # there while the watch sleeps
         # Which run of the host answers, once it has said so; what was counted in another is gone.
         self.host_run: int | None = None
-        self._hello_id = 0
 
     def ask(
         self,
@@ -245,16 +250,25 @@ class Session:
         else:
             self._pauses = Pauses()
         return await open_patiently(
-            lambda: self._open_connection(self._name),
-            deadline,
-            self._pauses,
-            lambda: self.state is State.CLOSED,
+            self._open, deadline, self._pauses, lambda: self.state is State.CLOSED
+        )
+
+    async def _open(self) -> Connection:
+        """Connect, and say which run of the host this side was connected to. By that the host
+        knows whether it has forgotten what it was sent before; what it has forgotten, it does not
+        run again."""
+        return await self._open_connection(
+            None, client=self._client, run=self.host_run, returns_within=self.patience
         )
 
     def _use(self, connection: Connection) -> None:
         if self.state is State.CLOSED:
             connection.close()
             return
+        if connection.hello is None:
+            connection.close()
+            raise ConfigurationError("a host of aiomanager was here, and is not any more")
+        self.host_run = connection.hello["run"]
         self.state, self.connection = State.OPEN, connection
         self._opened = self._heard = self._asked = monotonic()
         self._unsent.clear()
@@ -264,23 +278,9 @@ class Session:
             logger.warning("connected to the host again")
             self._call_on_reconnect()
         self._ever_connected = True
-        pending = list(self._pending.values())
-        self._say_hello()
-        for request in pending:
+        for request in list(self._pending.values()):
             if self.connection is connection:
                 self._send(connection, request)
-
-    def _say_hello(self) -> None:
-        """Before anything is sent again: by this the host knows whether it has forgotten what it
-        was sent before. What it has forgotten by the time that this side comes back, it does not
-        run again."""
-        self._pending.pop(self._hello_id, None)
-        self._hello_id, hello = self.ask("", "hello", self.host_run, self.patience)
-        hello.add_done_callback(self._greeted)
-
-    def _greeted(self, hello: Future[Any]) -> None:
-        if hello.error is None:
-            self.host_run, _ = hello.value
 
     def _call_on_reconnect(self) -> None:
         if self._on_reconnect is not None:

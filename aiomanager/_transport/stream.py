@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
 
 from .._concurrency.event_loop import call_when_readable
 from .._ground.addresses import Address
+from .._ground.buffers import Buffer
 from .._ground.errors import ConnectionLostError
-from .._wire.framing import MESSAGE_LIMIT, TURN_SIZE, Buffer, MessageReader, one_write, pack, unsent
-from .._wire.handshake import HANDSHAKE_LIMIT, client_handshake
+from .._wire.endpoint import Endpoint
+from .._wire.framing import TURN_SIZE, one_write, unsent
+from .._wire.handshake import client_handshake
 from .approach import Approach, Place
 from .base import Connection, Conversation, introduce
 from .connecting import connect, find, is_silent
@@ -34,11 +36,11 @@ T = TypeVar("T")
 class StreamConnection(Connection):
     """A socket that carries messages."""
 
-    def __init__(self, sock: socket.socket, address: Address) -> None:
+    def __init__(self, sock: socket.socket, address: Address, end: Endpoint) -> None:
         belongs_to_this_process(sock)
         self._socket = sock
         self._address = address
-        self._reader = MessageReader(HANDSHAKE_LIMIT)
+        self._end = end
         self._stop_listening: Callable[[], object] = lambda: None
         self._awaits_reply = False
 
@@ -61,22 +63,22 @@ class StreamConnection(Connection):
         self._socket.settimeout(max(0.001, timeout))
 
         def receive() -> Buffer:
-            while (message := self._reader.next()) is None:
-                if not self._reader.read(self._socket):
+            while (message := self._end.next()) is None:
+                if not self._end.read(self._socket):
                     raise EOFError
             return message
 
         with contextlib.suppress(StopIteration):
             while True:
                 request = conversation.send(receive())
-                for part in pack(request):
+                for part in self._end.pack(request):
                     self._socket.sendall(part)
 
     def is_alive(self) -> bool:
-        return is_silent(self._socket) and not self._reader.midway
+        return is_silent(self._socket) and not self._end.midway
 
     def prepare(self, parts: Sequence[Buffer]) -> list[Buffer]:
-        return pack(parts)
+        return self._end.pack(parts)
 
     def send_now(self, prepared: list[Buffer]) -> list[Buffer]:
         try:
@@ -125,11 +127,11 @@ class StreamConnection(Connection):
         left = TURN_SIZE
         try:
             while not messages and left > 0:
-                count = self._reader.read(self._socket)
+                count = self._end.read(self._socket)
                 if not count:
                     raise EOFError
                 left -= count
-                while (message := self._reader.next()) is not None:
+                while (message := self._end.next()) is not None:
                     messages.append(message)
         except BlockingIOError:
             pass
@@ -154,7 +156,7 @@ class StreamConnection(Connection):
     async def exchange(self, parts: Sequence[Buffer]) -> Buffer:
         """Send a message and wait for the next; for handshakes and conversations, in which
         nothing comes unasked."""
-        await self.send_rest(self.send_now(pack(parts)))
+        await self.send_rest(self.send_now(self._end.pack(parts)))
         self._awaits_reply = True
         reply = await self.receive_one()
         self._awaits_reply = False
@@ -162,24 +164,26 @@ class StreamConnection(Connection):
 
     async def receive_one(self) -> Buffer:
         """Wait for one message, and leave what comes after it."""
-        while (message := self._reader.next()) is None:
-            await anyio.wait_readable(self._socket)
-            if not self._reader.read(self._socket):
-                raise EOFError
+        while (message := self._end.next()) is None:
+            await self._read_some()
         return message
 
-    async def authenticate(self, authkey: bytes) -> None:
-        """Go through the handshake, in which no message may be long; from then on any may."""
-        handshake = client_handshake(authkey)
-        with contextlib.suppress(StopIteration):
-            step = next(handshake)
-            while True:
-                if step is None:
-                    step = handshake.send(await self.receive_one())
-                else:
-                    await self.send_rest(self.send_now(pack([step])))
-                    step = next(handshake)
-        self._reader.limit = MESSAGE_LIMIT
+    async def greet(self, name: str | None, said: Mapping[str, Any]) -> None:
+        """Go through the handshake, and introduce this side."""
+        while self._end.greeted is None:
+            await self._read_some()
+            try:
+                self._end.shake()
+            finally:
+                await self.send_rest(self.send_now(self._end.to_send()))
+        self.hello = await self.converse(
+            introduce(self._end.greeted, self._address, name, said), None
+        )
+
+    async def _read_some(self) -> None:
+        await anyio.wait_readable(self._socket)
+        if not self._end.read(self._socket):
+            raise EOFError
 
 
 class StreamTransport:
@@ -196,13 +200,13 @@ class StreamTransport:
         self._timeout = connect_timeout
         self._good: Place | None = None  # where the host was found last
 
-    async def open(self, name: str | None) -> Connection:
-        """Connect, authenticate, and introduce this side as `name`, if one is given.
+    async def open(self, name: str | None, /, **said: Any) -> Connection:
+        """Connect, authenticate, and introduce this side, as `Opener` has it.
 
         Raises:
             ConnectionLostError: there is no host, it does not answer in time, or connecting fails
                 for whatever other reason.
-            ConfigurationError: no host can ever be there.
+            ConfigurationError: no host can ever be there, or it is one of another version.
             AuthenticationError: the keys differ.
 
         Cancelled, it leaves at once, and nothing stays open.
@@ -212,17 +216,19 @@ class StreamTransport:
             await find(approach)
             while approach.goes_on():
                 with approach:
-                    return await self._open(name, approach)
+                    return await self._open(name, said, approach)
         raise approach.error() from approach.cause
 
-    async def _open(self, name: str | None, approach: Approach) -> Connection:
+    async def _open(
+        self, name: str | None, said: Mapping[str, Any], approach: Approach
+    ) -> Connection:
         connection: StreamConnection | None = None
         try:
             with anyio.fail_after(approach.left):
-                connection = StreamConnection(await connect(approach), self._address)
-                await connection.authenticate(self._authkey)
-                if name is not None:
-                    await connection.converse(introduce(name), None)
+                sealed = self._address.kind == "tcp"
+                end = Endpoint(client_handshake(self._authkey, sealed=sealed))
+                connection = StreamConnection(await connect(approach), self._address, end)
+                await connection.greet(name, said)
         except BaseException:
             if connection is not None:
                 connection.close()

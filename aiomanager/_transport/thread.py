@@ -17,7 +17,7 @@ import contextlib
 import math
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection
 from time import monotonic
 from typing import Any, TypeVar, cast
@@ -27,9 +27,11 @@ import anyio.to_thread
 
 from .._concurrency.event_loop import spawn
 from .._ground.addresses import Address
+from .._ground.buffers import Buffer
 from .._ground.errors import ConnectionLostError
-from .._wire.framing import Buffer
+from .._wire.endpoint import Endpoint
 from .._wire.handshake import client_handshake
+from .._wire.hello import Hello
 from .approach import Approach, Place
 from .base import Connection, Conversation, introduce, run_now
 from .blocking import Blocking, BlockingPipe, BlockingSocket, time_left
@@ -185,13 +187,13 @@ class ThreadTransport:
         self._limiter: anyio.CapacityLimiter | None = None
         self._good: Place | None = None  # where the host was found last
 
-    async def open(self, name: str | None) -> Connection:
-        """Connect, authenticate, and introduce this side as `name`, if one is given.
+    async def open(self, name: str | None, /, **said: Any) -> Connection:
+        """Connect, authenticate, and introduce this side, as `Opener` has it.
 
         Raises:
             ConnectionLostError: there is no host, it does not answer in time, or connecting fails
                 for whatever other reason.
-            ConfigurationError: no host can ever be there.
+            ConfigurationError: no host can ever be there, or it is one of another version.
             AuthenticationError: the keys differ.
 
         Cancelled, it leaves at once; the thread ends soon, and nothing stays open.
@@ -202,35 +204,45 @@ class ThreadTransport:
         approach = ThreadApproach(self._address, self._timeout, self._good)
         try:
             with approach.errors():
-                blocking = await anyio.to_thread.run_sync(
-                    lambda: self._connect(name, approach),
+                blocking, hello = await anyio.to_thread.run_sync(
+                    lambda: self._connect(name, said, approach),
                     abandon_on_cancel=True,
                     limiter=self._limiter,
                 )
         except BaseException:
             approach.abandon()
             raise
-        return ThreadConnection(blocking, self._address, self._limiter)
+        connection = ThreadConnection(blocking, self._address, self._limiter)
+        connection.hello = hello
+        return connection
 
     def converse_now(
-        self, name: str | None, conversation: Conversation[T], timeout: float | None = None
+        self,
+        name: str | None,
+        conversation: Conversation[T],
+        timeout: float | None = None,
+        **said: Any,
     ) -> T:
         """Run a conversation on a connection of its own and on the calling thread, which waits
-        for it; raises as `open` and `Link.converse` do.
+        for it; raises as `open` and `Connection.converse` do.
 
         Args:
             timeout: seconds to connect, and for each reply; those of the transport if None.
         """
         if timeout is not None:
             hurried = ThreadTransport(self._address, self._authkey, timeout)
-            return hurried.converse_now(name, conversation)
-        blocking = self._connect(name, ThreadApproach(self._address, self._timeout, self._good))
+            return hurried.converse_now(name, conversation, **said)
+        blocking, _ = self._connect(
+            name, said, ThreadApproach(self._address, self._timeout, self._good)
+        )
         try:
             return _converse_now(blocking, self._address, conversation, self._timeout)
         finally:
             blocking.close()
 
-    def _connect(self, name: str | None, approach: ThreadApproach) -> Blocking:
+    def _connect(
+        self, name: str | None, said: Mapping[str, Any], approach: ThreadApproach
+    ) -> tuple[Blocking, Hello | None]:
         with approach.errors():
             if self._address.kind != "pipe":
                 find_now(approach)
@@ -238,34 +250,31 @@ class ThreadTransport:
                 approach.found([Place(socket.AF_UNSPEC, self._address.value)])
             while approach.goes_on():
                 with approach:
-                    return self._connect_once(name, approach)
+                    return self._connect_once(name, said, approach)
         raise approach.error() from approach.cause
 
-    def _connect_once(self, name: str | None, approach: ThreadApproach) -> Blocking:
+    def _connect_once(
+        self, name: str | None, said: Mapping[str, Any], approach: ThreadApproach
+    ) -> tuple[Blocking, Hello | None]:
+        handshake = client_handshake(self._authkey, sealed=self._address.kind == "tcp")
         if self._address.kind == "pipe":
-            blocking = approach.hold(BlockingPipe(_open_pipe(approach)))
+            blocking = approach.hold(BlockingPipe(_open_pipe(approach), handshake))
         else:
-            blocking = approach.hold(BlockingSocket(connect_now(approach)))
-
-        def shake(step: bytes | None) -> Any:
-            if step is None:
-                return blocking.receive(approach.left)
-            return blocking.send([step], approach.left)
+            end = Endpoint(handshake)
+            blocking = approach.hold(BlockingSocket(connect_now(approach), end))
 
         def exchange(parts: Sequence[Buffer]) -> Buffer:
             blocking.send(parts, approach.left)
             return blocking.receive(approach.left)
 
         try:
-            run_now(client_handshake(self._authkey), shake)
-            blocking.trust()
-            if name is not None:
-                run_now(introduce(name), exchange)
+            greeted = blocking.greet(lambda: approach.left)
+            hello = run_now(introduce(greeted, self._address, name, said), exchange)
         except BaseException:
             blocking.close()
             raise
         self._good = approach.connected
-        return blocking
+        return blocking, hello
 
 
 class ThreadApproach(Approach):

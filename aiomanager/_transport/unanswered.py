@@ -9,8 +9,8 @@ from typing import Any
 
 from .._concurrency.event_loop import call_later
 from .._concurrency.futures import Future
+from .._ground.buffers import Buffer
 from .._ground.errors import unanswered
-from .._wire.framing import Buffer
 
 
 class Request(Future[Any]):

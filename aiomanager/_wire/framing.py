@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
+from .._ground.buffers import Buffer
 from .._ground.errors import ConnectionLostError
-
-Buffer = bytes | bytearray | memoryview
+from .seals import TAG_SIZE, Check, Seal
 
 _SHORT = struct.Struct("!i")
 _LONG = struct.Struct("!Q")
@@ -45,8 +45,11 @@ RELEASED_APART = 64 * 1024**2
 MESSAGE_LIMIT = 4 * 1024**3
 
 
-def pack(parts: Sequence[Buffer]) -> list[Buffer]:
-    """Put the length before a message that is given in parts; small messages become one part."""
+def pack(parts: Sequence[Buffer], seal: Seal | None = None) -> list[Buffer]:
+    """Put the length before a message that is given in parts, and its tag behind it where it is
+    sealed; small messages become one part."""
+    if seal is not None:
+        parts = [*parts, seal.tag(parts)]
     if len(parts) == 1 and len(parts[0]) < BULK_SIZE:
         return [_SHORT.pack(len(parts[0])) + parts[0]]
     size = sum(map(len, parts))
@@ -97,7 +100,7 @@ class MessageReader:
     a copy.
 
     Args:
-        limit: bytes of a message.
+        limit: bytes of a message, a tag not counted.
         shed: is given the first bytes of a message for which there was no memory, when the rest of
             it has passed. Without it `next` raises `MemoryError`.
     """
@@ -106,9 +109,11 @@ class MessageReader:
         self, limit: int = MESSAGE_LIMIT, shed: Callable[[bytes], object] | None = None
     ) -> None:
         self.limit = limit
+        self.seal: Seal | None = None  # from the next message on each one has a tag
         self._shed = shed
         self._passing = 0  # bytes that are still to come of a message that is let pass
         self._head = b""
+        self._check: Check | None = None  # of its tag
         self._pending: bytes = b""  # read, and not yet cut
         self._position = 0
         self._body: bytearray | memoryview | None = None  # a large message on its way
@@ -149,6 +154,12 @@ class MessageReader:
 
     def next(self) -> Buffer | None:
         """Return the next complete message, or None where more has to be read first."""
+        message = self._next()
+        if message is None or self.seal is None:
+            return message
+        return self.seal.opened(message)
+
+    def _next(self) -> Buffer | None:
         if self._passing:
             self._pass()
         if self._body is None:
@@ -157,7 +168,7 @@ class MessageReader:
             start, size = self._announced()
             if size < 0:
                 return None
-            if size > self.limit:
+            if size > self.limit and (self.seal is None or size > self.limit + TAG_SIZE):
                 raise MessageTooLarge(
                     f"a message of {size} bytes was announced; the limit here is {self.limit}"
                 )
@@ -178,7 +189,8 @@ class MessageReader:
                 if self._shed is None:
                     raise
                 self._position, self._passing, self._head = start, size, b""
-                return self.next()
+                self._check = None if self.seal is None else self.seal.check(size)
+                return self._next()
             self._body, self._position = body, start
             self._gather(body)
         if self._filled < len(self._body):
@@ -190,9 +202,13 @@ class MessageReader:
         end = min(self._position + self._passing, len(self._pending))
         wanted = HEAD_SIZE - len(self._head)
         self._head += self._pending[self._position : min(end, self._position + wanted)]
+        if self._check is not None:
+            self._check.update(self._pending[self._position : end])
         self._passing -= end - self._position
         self._pending, self._position = self._pending[end:], 0
         if not self._passing and self._shed is not None:
+            if self._check is not None:
+                self._check.end()
             self._shed(self._head)
 
     def _gather(self, body: bytearray | memoryview) -> None:

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from .framing import BULK_SIZE, Buffer
+from .._ground.buffers import Buffer
+from .framing import BULK_SIZE
 from .items import PROTOCOL, STOCK_PROTOCOL
 
 _BULK = struct.Struct("!BI")
@@ -36,10 +37,6 @@ def not_here(name: str, names: Sequence[str]) -> KeyError:
     error = KeyError(f"no queue or object is registered here as {name!r}; there is: {known}")
     setattr(error, NOT_HERE, name)
     return error
-
-
-# A client of ours says who it is in the name that the protocol gives to each connection.
-CLIENT_PREFIX = "aiomanager-client:"
 
 
 def dump(message: object) -> list[Buffer]:

@@ -23,7 +23,8 @@ import struct
 from collections.abc import Container
 
 from .._broker.backlog import Data
-from .framing import BULK_SIZE, Buffer
+from .._ground.buffers import Buffer
+from .framing import BULK_SIZE
 from .items import PROTOCOL, STOCK_PROTOCOL, without_protocol_5
 
 # From Python 3.8 on, every pickle that nobody asked to be another begins with one of these.

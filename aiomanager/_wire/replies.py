@@ -9,8 +9,9 @@ import queue
 import re
 from typing import Any, Protocol
 
+from .._ground.buffers import Buffer
 from .._ground.errors import DecodeError, QueueShutDown, RemoteError
-from .framing import BULK_SIZE, Buffer
+from .framing import BULK_SIZE
 from .messages import NOT_HERE
 
 

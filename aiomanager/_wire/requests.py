@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar
 
-from .framing import BULK_SIZE, Buffer
+from .._ground.buffers import Buffer
+from .framing import BULK_SIZE
 
 MARK = b"\x02"  # no pickle of protocol 2 or later begins with this byte, and no bulk message
 
@@ -109,15 +110,6 @@ def pack_request(
     return [*parts, b"".join(small)] if small else parts
 
 
-def pack_tuple(request: tuple[Any, ...]) -> list[Buffer]:
-    """The message of a request as `from_tuple` takes it."""
-    known = from_tuple(request)
-    return pack_request(
-        known.request_id, known.ident, known.method, tuple(known.args), known.frames,
-        known.channel, known.number,
-    )  # fmt: skip
-
-
 def repeated(parts: Sequence[Buffer]) -> list[Buffer]:
     """The same request, sent again."""
     first = bytearray(parts[0])
@@ -178,31 +170,6 @@ def read_request(message: Buffer) -> Request:
         raise ValueError("the arguments of a request are nested too deeply") from None
     again = bool(flags & _AGAIN)
     return Request(request_id, ident, method, args, frames, channel, number, again)
-
-
-def from_tuple(request: tuple[Any, ...]) -> Request:
-    """A request as it stands in a pickle, `(ident, method, args, {"channel":, "number":}, id)`, of
-    somebody who knows nothing else; raises ValueError where it cannot be one."""
-    ident, method, args, kwds, request_id = request
-    channel, number = kwds.get("channel", ""), kwds.get("number", 0)
-    types = type(ident), type(request_id), type(channel), type(number)
-    if types != (str, int, str, int):
-        raise ValueError("a request has a queue, an id, a channel and a number")
-    frames: Sequence[Buffer] = ()
-    try:
-        if method == "put":
-            frames, args = args[0], args[1:]
-        elif method in ("move", "restore"):
-            frames, args = args[2:3], (*args[:2], *args[3:])
-        elif method == "take":
-            frames, args = (pack_ids(args[0]),), args[1:]
-        elif method == "settle":
-            frames, args = (pack_settlements(args[0]),), args[1:]
-    except (IndexError, KeyError, TypeError, struct.error) as exc:
-        raise ValueError(f"these are no arguments of {method!r}: {exc}") from exc
-    if type(frames) not in (list, tuple) or not all(isinstance(f, Buffer) for f in frames):
-        raise ValueError("what is put is a list of bytes-like frames")
-    return Request(request_id, ident, method, args, frames, channel, number)
 
 
 # -- long lists of numbers --------------------------------------------------------------------

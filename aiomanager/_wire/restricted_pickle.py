@@ -17,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from .framing import Buffer
+from .._ground.buffers import Buffer
 from .items import PROTOCOL
 
 # Of one request; each takes about half a microsecond.

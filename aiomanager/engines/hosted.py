@@ -9,6 +9,7 @@ from typing import Any
 
 from .._concurrency.event_loop import call_later
 from .._concurrency.futures import Future
+from .._ground.buffers import Buffer
 from .._ground.errors import (
     AioManagerError,
     ConfigurationError,
@@ -16,7 +17,7 @@ from .._ground.errors import (
     LeaseLostError,
 )
 from .._transport.session import Session
-from .._wire.framing import MESSAGE_LIMIT, Buffer
+from .._wire.framing import MESSAGE_LIMIT
 from .._wire.messages import NOT_HERE
 from .._wire.requests import pack_ids, pack_settlements
 from .base import BATCH_BYTES, QueueEngine, Received, Settlement, counted

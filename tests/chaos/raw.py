@@ -3,18 +3,16 @@ not depend on the client under test. It can also say what no decent client would
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import pickle
 import socket
 from types import TracebackType
 from typing import Any, Self
 
-from aiomanager._wire.framing import Buffer, MessageReader, pack
-from aiomanager._wire.handshake import client_handshake
-from aiomanager._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, dump, load
-from aiomanager._wire.requests import pack_request, pack_tuple
+from aiomanager._ground.buffers import Buffer
+from aiomanager._wire.messages import QUEUE_PREFIX, dump, load
 from tests.chaos.waits import at_most
+from tests.support.wire import OwnMessages, StockMessages, pack_tuple
 
 Address = tuple[str, int] | str
 
@@ -46,38 +44,25 @@ class RawClient:
         self, address: Address, key: str, name: str | None = None, timeout: float = 10.0
     ) -> None:
         self.sock = connect(address, timeout)
-        self._reader = MessageReader()
         self._ids = itertools.count(1)
         self._early: dict[int, tuple[str, Any]] = {}
+        self._messages: StockMessages | OwnMessages
         try:
-            handshake = client_handshake(key.encode())
-            with contextlib.suppress(StopIteration):
-                step = next(handshake)
-                while True:
-                    if step is None:
-                        step = handshake.send(self.receive())
-                    else:
-                        self.send([step])
-                        step = next(handshake)
-            if name is not None:
-                self.stock(None, "accept_connection", CLIENT_PREFIX + name)
+            if name is None:
+                self._messages = StockMessages(self.sock, key.encode())
+            else:
+                self._messages = OwnMessages(self.sock, key.encode(), name)
         except BaseException:
             self.close()
             raise
 
     def send(self, parts: list[Buffer]) -> None:
         """Send one message."""
-        for part in pack(parts):
-            self.sock.sendall(part)
+        self._messages.send(parts)
 
     def receive(self) -> Buffer:
         """Wait for one message; raises EOFError at the end of the connection."""
-        while (message := self._reader.next()) is None:
-            data = self.sock.recv(65536)
-            if not data:
-                raise EOFError("the host closed the connection")
-            self._reader.feed(data)
-        return message
+        return self._messages.receive()
 
     def stock(self, ident: str | None, method: str, *args: object) -> Any:
         """A request as the standard library sends it; returns its value or raises its error."""
@@ -95,11 +80,11 @@ class RawClient:
         self.send(pack_tuple(request))
         return request_id
 
-    def hello(self) -> int:
-        """Greet the host; return which run of it this is."""
-        request_id = next(self._ids)
-        self.send(pack_request(request_id, "", "hello", (None, 10.0)))
-        run: int = self.answer(request_id)[0]
+    @property
+    def run(self) -> int:
+        """Which run of the host this is."""
+        assert isinstance(self._messages, OwnMessages)
+        run: int = self._messages.hello["run"]
         return run
 
     def answer(self, request_id: int) -> Any:

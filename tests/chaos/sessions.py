@@ -14,11 +14,12 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from aiomanager._wire.framing import Buffer, pack
+from aiomanager._ground.buffers import Buffer
+from aiomanager._wire.framing import pack
 from aiomanager._wire.messages import QUEUE_PREFIX, dump
-from aiomanager._wire.requests import pack_tuple
 from tests.chaos import raw
 from tests.fuzz.requests import harmless
+from tests.support.wire import pack_tuple
 
 QUEUE = "loot"  # of their own, so that what they do to it is nobody's loss
 _SOME: tuple[Any, ...] = (

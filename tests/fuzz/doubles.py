@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
+from aiomanager._ground.buffers import Buffer
 from aiomanager._host import server
 from aiomanager._host.connection import Peer
 from aiomanager._host.settings import HostRegistry, HostSettings
-from aiomanager._wire.framing import Buffer, MessageReader, pack
+from aiomanager._wire.framing import MessageReader, pack
 from aiomanager._wire.handshake import client_handshake
 from tests.support.hosted_calls import FakeTimers
+from tests.support.wire import stock_handshake
 
 RUN = 1  # that of the host, which a fuzzer could not guess
 KEY = b"a key of the tests, long enough"
@@ -208,9 +210,10 @@ class Connection:
         if reads and not self.peer.closed:
             self.peer._ready(2)
 
-    def authenticate(self) -> None:
-        """Show that the peer has the key."""
-        handshake = client_handshake(KEY)
+    def authenticate(self, *, own: bool) -> None:
+        """Show that the peer has the key, as a client of ours or as one of the standard
+        library's."""
+        handshake: Any = client_handshake(KEY, sealed=False) if own else stock_handshake(KEY)
         step = next(handshake)
         try:
             while True:

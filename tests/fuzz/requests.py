@@ -12,11 +12,14 @@ import pickle
 import struct
 from typing import Any, ClassVar
 
-from aiomanager._wire.framing import Buffer, pack
-from aiomanager._wire.messages import CLIENT_PREFIX, QUEUE_PREFIX, dump
-from aiomanager._wire.requests import pack_request, pack_tuple
+from aiomanager._ground.buffers import Buffer
+from aiomanager._wire.framing import pack
+from aiomanager._wire.hello import OLD_CLIENT_PREFIX, pack_hello
+from aiomanager._wire.messages import QUEUE_PREFIX, dump
+from aiomanager._wire.requests import pack_request
 from tests.fuzz.doubles import RUN, Connection, Host
 from tests.fuzz.source import Source
+from tests.support.wire import pack_tuple
 
 ITEM = b"\x80\x05N."
 JOBS, SMALL, NOWHERE = (QUEUE_PREFIX + name for name in ("jobs", "small", "nowhere"))
@@ -41,11 +44,14 @@ VALUES: tuple[Any, ...] = (
 MOST = 12  # messages
 
 
-def carry_out(connection: Connection, host: Host, source: Source) -> None:
-    """Send what the source says, and let time pass."""
-    own = source.number(4) > 0
+def carry_out(connection: Connection, host: Host, source: Source, *, own: bool) -> None:
+    """Send what the source says, and let time pass.
+
+    Args:
+        own: the peer has shown that it is a client of ours.
+    """
     if own:
-        connection.feed(_framed(dump((None, "accept_connection", (CLIENT_PREFIX + "f",), {}))))
+        connection.feed(_framed(_hello(source)))
         # Three items, of which two are out, so that there is something to go wrong with.
         connection.feed(_framed(pack_request(1, JOBS, "put", (None,), [ITEM] * 3)))
         connection.feed(_framed(pack_request(2, JOBS, "receive", (2, None))))
@@ -70,6 +76,13 @@ def carry_out(connection: Connection, host: Host, source: Source) -> None:
                 connection.take(source.number(2) == 1)
     if source.number(4) == 1:
         connection.feed(source.take(20))  # the length of something that never comes
+
+
+def _hello(source: Source) -> list[Buffer]:
+    if source.number(16) == 15:
+        return [source.take(source.number(64))]
+    said = {"run": RUN} if source.number(2) else {}
+    return pack_hello(client="f", returns_within=source.number(9), **said)
 
 
 def message(source: Source, own: bool) -> list[Buffer]:
@@ -121,7 +134,7 @@ def arguments(method: str, source: Source) -> tuple[Any, ...]:
         case "get" | "put_nowait":
             return (True, timeout) if method == "get" else (None,)
         case "create" | "accept_connection":
-            return (source.choice(("jobs", CLIENT_PREFIX, CLIENT_PREFIX + "f", "x", "nothing")),)
+            return (source.choice(("jobs", OLD_CLIENT_PREFIX, "x", "nothing")),)
         case _:
             return arguments_of_what_was_taken(method, source)
 

@@ -8,15 +8,17 @@ import struct
 from collections.abc import Callable, Iterator
 from unittest import mock
 
+from aiomanager._ground.buffers import Buffer
 from aiomanager._ground.errors import AuthenticationError
 from aiomanager._wire import messages
-from aiomanager._wire.framing import Buffer, MessageReader, MessageTooLarge, pack
+from aiomanager._wire.framing import MessageReader, MessageTooLarge, pack
 from aiomanager._wire.handshake import (
     HANDSHAKE_LIMIT,
     Handshake,
     client_handshake,
     server_handshake,
 )
+from aiomanager._wire.hello import is_hello
 from aiomanager._wire.messages import load
 from aiomanager._wire.passthrough import put_in
 from tests.fuzz import requests
@@ -150,11 +152,16 @@ def authenticated(data: bytes) -> None:
     was put is in the queue or was done; and when it is gone nothing of it waits."""
     host = _host()
     connection = host.connect()
-    connection.authenticate()
+    source = Source(data)
+    own = source.number(4) > 0
+    connection.authenticate(own=own)
     assert not host._newcomers
-    requests.carry_out(connection, host, Source(data))
+    requests.carry_out(connection, host, source, own=own)
     connection.take(reads=True)
     for message in connection.read():
+        if is_hello(message):
+            assert own
+            continue
         answer = load(message)
         assert isinstance(answer, tuple)
         assert len(answer) in (2, 3)  # the third is the id that a client of ours asks with

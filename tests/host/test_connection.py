@@ -13,9 +13,9 @@ from aiomanager._host import connection as module
 from aiomanager._host.connection import Peer
 from aiomanager._host.reactor import Reactor
 from aiomanager._wire.framing import MessageReader, pack
-from aiomanager._wire.handshake import client_handshake
 from tests.support.hosts import KEY
 from tests.support.waiting import wait_until_sync
+from tests.support.wire import stock_handshake
 
 pytestmark = pytest.mark.every_python
 
@@ -40,6 +40,7 @@ class Connection:
             message_limit=1 << 30,
             handshake_timeout=10,
             on_authenticated=lambda peer: None,
+            on_hello=lambda peer, hello: [],
             on_message=lambda peer, message: self.messages.append(bytes(message)),
             on_shed=lambda peer, head: None,
             on_lost=self.lost.append,
@@ -54,7 +55,7 @@ class Connection:
         self.reactor._stopping = False
 
     def _shake(self) -> None:
-        reader, handshake = MessageReader(), client_handshake(KEY)
+        reader, handshake = MessageReader(), stock_handshake(KEY)
         with contextlib.suppress(StopIteration):
             step = next(handshake)
             while True:

@@ -16,9 +16,13 @@ import pytest
 
 from aiomanager._host.server import QueueServer
 from aiomanager._wire.framing import BULK_SIZE, MESSAGE_LIMIT
-from tests.support.hosts import authenticated, serving, stock_queue
-from tests.support.own_client import Client, client, data_of
+from aiomanager._wire.hello import pack_hello
+from aiomanager._wire.messages import dump, load
+from aiomanager._wire.requests import pack_request
+from tests.support.hosts import KEY, authenticated, dial, serving, stock_queue
+from tests.support.own_client import client, data_of
 from tests.support.waiting import wait_until_sync
+from tests.support.wire import OwnMessages
 
 pytestmark = pytest.mark.every_python
 
@@ -54,7 +58,7 @@ def test_the_operations(host: QueueServer):
         assert one.call("move", first, "small", b"moved") is False
         assert one.call("settle", [(second, "ack", 0)]) == [True]
         assert one.call("take", [third, second]) == [True, False]
-        run, _ = one.call("hello", None, 10, queue="")
+        run = one.hello["run"]
         assert one.call("task_done", 1, run + 1) == 0
         assert one.call("task_done", 2, run) == 1
         assert one.call("join") is True
@@ -117,8 +121,9 @@ def test_a_waiting_request_can_be_cancelled(host: QueueServer):
 def test_wrong_requests(host: QueueServer, request_: Any, frames: Any, error: type, message: str):
     """Each gets its error, and the connection goes on."""
     with client(host) as one:
-        run = one.call("hello", None, 10, queue="")[0]
-        args = [run if arg == 1 and request_[0] == "task_done" else arg for arg in request_]
+        args = [
+            one.hello["run"] if arg == 1 and request_[0] == "task_done" else arg for arg in request_
+        ]
         kind, value = one.reply(one.send_plainly(*args, frames=frames))
         assert kind == "#ERROR"
         assert type(value) is error
@@ -126,21 +131,17 @@ def test_wrong_requests(host: QueueServer, request_: Any, frames: Any, error: ty
         assert one.call("qsize") == 0
 
 
-def test_requests_as_pickles(host: QueueServer):
-    """As somebody writes them who has nothing but the standard library."""
+def test_a_client_that_has_not_said_hello(host: QueueServer):
+    """One of the standard library's has no requests of ours, in whatever form."""
+    with authenticated(host.address) as conn:
+        conn.send_bytes(b"".join(pack_request(7, "aiomanager-queue:jobs", "put", (0,), [b"x"])))
+        kind, value = conn.recv()
+        assert kind == "#TRACEBACK"
+        assert "for those who have said who they are" in value
+        conn.send(("aiomanager-queue:jobs", "put", ([b"x"], 0), {}, 7))
+        assert conn.recv()[0] == "#TRACEBACK"
     with client(host) as one:
-        put = ("aiomanager-queue:jobs", "put", ([b"a"], 0), {"channel": "put", "number": 1}, 70)
-        for _ in range(2):
-            one.conn.send(put)
-            assert one.reply(70) == ("#RETURN", 1)
-        one.conn.send(("aiomanager-queue:jobs", "put", (["no bytes"], 0), {}, 71))
-        kind, value = one.reply(71)
-        assert (kind, type(value)) == ("#ERROR", ValueError)
-        assert "bytes-like" in str(value)
-        ((delivery_id, _, _),) = one.call("receive", 9, 0)
-        for method, args in (("settle", ([(delivery_id, "ack", 0)],)), ("take", ([delivery_id],))):
-            one.conn.send(("aiomanager-queue:jobs", method, args, {}, 72))
-            assert one.reply(72) == ("#RETURN", [method == "settle"])
+        assert one.call("qsize") == 0
 
 
 def test_queues_that_are_not_there(host: QueueServer):
@@ -149,8 +150,9 @@ def test_queues_that_are_not_there(host: QueueServer):
         kind, value = one.reply(one.send("qsize", queue="jbos"))
         assert (kind, type(value)) == ("#ERROR", KeyError)
         assert "'jbos'; there is: jobs, small" in str(value)
-        one.conn.send((None, "queues", (), {}))
-        assert one.conn.recv() == ("#RETURN", (["jobs", "small"], MESSAGE_LIMIT))
+    with client(host, "other", names=True) as other:
+        assert other.hello["queues"] == ["jobs", "small"]
+        assert other.hello["limits"] == {"message": MESSAGE_LIMIT}
 
 
 def test_stock_clients_and_ours_share_a_queue(host: QueueServer):
@@ -233,13 +235,29 @@ def test_an_item_that_ends_its_consumers_goes_to_the_dead_letters():
 
 
 def test_a_connection_is_of_one_client(host: QueueServer):
-    """A second name changes nothing: who had the first would be remembered for ever."""
-    with authenticated(host.address) as conn:
-        client = Client(conn, "one")
-        conn.send((None, "accept_connection", ("aiomanager-client:another",), {}))
-        assert conn.recv() == ("#RETURN", None)
-        assert client.call("qsize") == 0
+    """A second hello changes nothing, nor does a name of the standard library's way: who had the
+    first would be remembered for ever."""
+    with client(host) as one:
+        one.messages.send(pack_hello(client="another", returns_within=10))
+        assert load(one.messages.receive())[0] == "#TRACEBACK"
+        one.messages.send(dump((None, "accept_connection", ("another",), {})))
+        assert load(one.messages.receive()) == ("#RETURN", None)
+        assert one.call("qsize") == 0
         assert len(host._clients) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"client": ""}, {"client": 7}, {"client": "x" * 65}, {"client": "x"},
+        {"client": "x", "returns_within": "long"}, {"client": "x", "returns_within": -1.0},
+    ],
+)  # fmt: skip
+def test_a_hello_that_makes_no_sense(host: QueueServer, said: dict[str, Any]):
+    """It is refused, the connection ends, and nothing of it is remembered."""
+    with dial(host.address) as sock, pytest.raises((EOFError, ConnectionResetError)):
+        OwnMessages(sock, KEY, **said)
+    assert len(host._clients) == 0
 
 
 def test_the_lease_timeout():

@@ -144,11 +144,10 @@ def test_what_was_forgotten_is_not_run_again(host: QueueServer):
     """Where a client says that it was here, and that it has sent a request before, nobody knows
     whether it has happened. What it has not sent before is run, and so is everything that it sends
     to another run of the host."""
-    with client(host) as one:
-        run, kept = one.call("hello", None, 20, queue="")
-        assert kept == 20 + MARGIN
-    with client(host, "forgotten") as one:
-        one.call("hello", run, 20, queue="")
+    with client(host, returns_within=20) as one:
+        run = one.hello["run"]
+        assert one.hello["kept"] == 20 + MARGIN
+    with client(host, "forgotten", run=run) as one:
         request: dict[str, Any] = {"channel": "put", "number": 7, "again": True}
         kind, value = one.reply(one.send("put", [b"a"], 0, **request))
         assert (kind, type(value), value.outcome_known) == ("#ERROR", ConnectionLostError, False)
@@ -156,8 +155,7 @@ def test_what_was_forgotten_is_not_run_again(host: QueueServer):
         assert one.call("put", [b"a"], 0, channel="put", number=8) == 1
         assert one.call("put", [b"a"], 0, channel="put", number=8, again=True) == 1
         assert one.call("qsize") == 1
-    with client(host, "of another run") as one:
-        one.call("hello", run + 1, 20, queue="")
+    with client(host, "of another run", run=run + 1) as one:
         assert one.call("put", [b"a"], 0, channel="put", number=7, again=True) == 1
 
 
@@ -165,8 +163,7 @@ def test_a_client_that_does_not_come_back(host: QueueServer, caplog: pytest.LogC
     """What it has taken, and may not have known to be its own, is handed out again, and the log
     says so; what it knew of is out for ever, as at any queue."""
     with caplog.at_level(logging.WARNING), client(host, "other") as other:
-        with client(host) as one:
-            one.call("hello", None, 0, queue="")
+        with client(host, returns_within=0) as one:
             one.call("put", [b"a", b"b", b"c"], None)
             for number in (1, 2):
                 ((delivery_id, _, _),) = one.call("receive", 1, None)
@@ -183,12 +180,11 @@ def test_a_client_that_does_not_come_back(host: QueueServer, caplog: pytest.LogC
 def test_a_client_that_comes_back_finds_what_it_took(host: QueueServer):
     """The answer to its take is the same, and it may say that it is done."""
     with client(host) as one:
-        run, _ = one.call("hello", None, 30, queue="")
+        run = one.hello["run"]
         one.call("put", [b"a"], None)
         ((delivery_id, _, _),) = one.call("receive", 1, None)
         assert one.call("take", [delivery_id], channel="take", number=1) == [True]
-    with client(host) as one:
-        one.call("hello", run, 30, queue="")
+    with client(host, run=run) as one:
         request: dict[str, Any] = {"channel": "take", "number": 1, "again": True}
         assert one.call("take", [delivery_id], **request) == [True]
         assert one.call("task_done", 1, run, ["take"]) == 1

@@ -197,7 +197,7 @@ async def test_connecting_that_raises_ends_in_an_error(host, error):
         await queue.put("before")
         open_connection = manager._session._open_connection
 
-        async def fail(name: str | None) -> Any:
+        async def fail(name: str | None, /, **said: Any) -> Any:
             raise error
 
         manager._session._open_connection = fail

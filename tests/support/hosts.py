@@ -17,7 +17,6 @@ from typing import Any
 from aiomanager._host.listener import Address
 from aiomanager._host.server import QueueServer
 from aiomanager._host.settings import HostRegistry, HostSettings
-from aiomanager._wire.handshake import client_handshake
 from tests.support.waiting import wait_until_sync
 
 KEY = b"a key of the tests, long enough"
@@ -107,16 +106,10 @@ def dial(address: Any) -> socket.socket:
 @contextlib.contextmanager
 def authenticated(address: Any, key: bytes = KEY) -> Iterator[connection.Connection]:
     """A connection of the standard library's, past the handshake."""
+    stdlib: Any = connection
     with connection.Connection(dial(address).detach()) as conn:
-        handshake = client_handshake(key)
-        with contextlib.suppress(StopIteration):
-            step = next(handshake)
-            while True:
-                if step is None:
-                    step = handshake.send(conn.recv_bytes(256))
-                else:
-                    conn.send_bytes(step)
-                    step = next(handshake)
+        stdlib.answer_challenge(conn, key)
+        stdlib.deliver_challenge(conn, key)
         yield conn
 
 

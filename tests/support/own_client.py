@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 from collections.abc import Iterator, Sequence
-from multiprocessing import connection
 from typing import Any
 
+from aiomanager._ground.buffers import Buffer
 from aiomanager._host.server import QueueServer
-from aiomanager._wire.framing import Buffer
 from aiomanager._wire.messages import load
-from aiomanager._wire.requests import pack_request, pack_tuple, repeated
-from tests.support.hosts import authenticated
+from aiomanager._wire.requests import pack_request, repeated
+from tests.support.hosts import KEY, dial
+from tests.support.wire import OwnMessages, pack_tuple
 
 
 class Client:
     """A connection of a client of ours."""
 
-    def __init__(self, conn: connection.Connection, name: str) -> None:
-        self.conn = conn
+    def __init__(self, sock: socket.socket, name: str, **said: Any) -> None:
+        self.sock = sock
+        self.messages = OwnMessages(sock, KEY, name, **said)
+        self.hello = self.messages.hello
         self._ids = itertools.count(1)
         self._replies: dict[int, tuple[str, Any]] = {}
-        conn.send((None, "accept_connection", (f"aiomanager-client:{name}",), {}))
-        assert conn.recv() == ("#RETURN", None)
 
     def send(self, method: str, *args: Any, queue: str = "jobs", **numbered: Any) -> int:
         """Send a request; return its id."""
@@ -31,20 +32,20 @@ class Client:
         again = numbered.pop("again", False)
         request = (f"aiomanager-queue:{queue}", method, args, numbered, request_id)
         parts = pack_tuple(request)
-        self.conn.send_bytes(b"".join(repeated(parts) if again else parts))
+        self.messages.send(repeated(parts) if again else parts)
         return request_id
 
     def send_plainly(self, method: str, *args: Any, frames: Sequence[Buffer] = ()) -> int:
         """Send a request with whatever arguments; return its id."""
         request_id = next(self._ids)
         parts = pack_request(request_id, "aiomanager-queue:jobs", method, args, frames)
-        self.conn.send_bytes(b"".join(parts))
+        self.messages.send(parts)
         return request_id
 
     def reply(self, request_id: int) -> tuple[str, Any]:
         """The reply to a request, whatever else comes before it."""
         while request_id not in self._replies:
-            kind, value, answered = load(self.conn.recv_bytes())
+            kind, value, answered = load(self.messages.receive())
             assert answered not in self._replies
             self._replies[answered] = kind, value
         return self._replies.pop(request_id)
@@ -62,10 +63,14 @@ class Client:
 
 
 @contextlib.contextmanager
-def client(host: QueueServer, name: str = "one") -> Iterator[Client]:
-    """A client of ours, until its connection ends."""
-    with authenticated(host.address) as conn:
-        yield Client(conn, name)
+def client(host: QueueServer, name: str = "one", **said: Any) -> Iterator[Client]:
+    """A client of ours, until its connection ends.
+
+    Args:
+        said: what it says in its hello beside its name.
+    """
+    with dial(host.address) as sock:
+        yield Client(sock, name, **said)
 
 
 def data_of(deliveries: list[tuple[int, int, bytes]]) -> list[bytes]:

@@ -13,6 +13,8 @@ import pytest
 from aiomanager._ground.addresses import parse
 from aiomanager._transport.blocking import BlockingSocket
 from aiomanager._transport.thread import ThreadTransport
+from aiomanager._wire.endpoint import Endpoint
+from aiomanager._wire.handshake import client_handshake
 from tests.support.waiting import wait_until
 
 
@@ -25,10 +27,10 @@ class Late(ThreadTransport):
         self.let_through = threading.Event()
         self.closed = threading.Event()
 
-    def _connect(self, name: str | None, approach: Any) -> Any:
+    def _connect(self, name: str | None, said: Any, approach: Any) -> Any:
         self.began.set()
         assert self.let_through.wait(10)
-        return approach.hold(self)
+        return approach.hold(self), None
 
     def close(self) -> None:
         self.closed.set()
@@ -52,7 +54,7 @@ def test_a_connection_that_is_closed_while_a_thread_begins_to_wait_for_it(timeou
     """The thread ends, also where the next socket would have been given the number of this one."""
     for _ in range(500):
         here, there = socket.socketpair()
-        blocking = BlockingSocket(here)
+        blocking = BlockingSocket(here, Endpoint(client_handshake(b"key")))
         begins = threading.Event()
 
         def receive(blocking: BlockingSocket = blocking, begins: threading.Event = begins) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from aiomanager._ground.buffers import Buffer
 from aiomanager._ground.errors import EncodeError
 from aiomanager._wire import items
-from aiomanager._wire.framing import BULK_SIZE, Buffer
+from aiomanager._wire.framing import BULK_SIZE
 from aiomanager._wire.items import LARGE_BYTES, decode, encode, without_protocol_5
 from aiomanager._wire.passthrough import returned_item
 from aiomanager._wire.replies import load_reply

@@ -21,10 +21,10 @@ from time import monotonic, sleep
 from typing import Any
 
 from ..._concurrency.event_loop import is_running
+from ..._ground.buffers import Buffer
 from ..._transport.base import Connection, Conversation, call_function
 from ..._transport.leaving import Leaving
 from ..._transport.thread import ThreadTransport
-from ..._wire.framing import Buffer
 from ..._wire.items import Expression, Frame, encode
 from ..._wire.messages import dump
 from ..._wire.replies import NotThereError, load_queue_reply

@@ -20,7 +20,7 @@ def meddled_joins(stage: Stage, trials: int) -> None:
         victim = stage.consumer("deliveries", hold=True)
         victim.until("delivered")
         with RawClient(stage.address, KEY, f"meddler{stage.trials}") as meddler:
-            run = meddler.hello()
+            run = meddler.run
             ((taken, _, first), (leased, _, second)) = meddler.own(QUEUE, "receive", 2, 0)
             meddler.own(QUEUE, "take", [taken])
             operation, join = stage.attempt("join"), meddler.ask(QUEUE, "join")

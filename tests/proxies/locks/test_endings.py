@@ -134,8 +134,8 @@ class ScriptedConnection:
     def received(self) -> None:
         return None
 
-    def trust(self) -> None:
-        pass
+    def greet(self, *_: object) -> Any:
+        raise AssertionError("it was greeted before")
 
     def is_alive(self) -> bool:
         return not self.closed.is_set()

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiomanager._wire.framing import pack
-from aiomanager._wire.handshake import server_handshake
 from tests.support.waiting import wait_until_sync
+from tests.support.wire import stock_server_handshake
 
 KEY = b"a key of the tests, long enough"
 
@@ -124,8 +124,8 @@ class Rogue:
                 return
 
     def shake(self, peer: socket.socket, steps: float = float("inf")) -> None:
-        """The handshake of a host that has the key, or the beginning of it."""
-        handshake = server_handshake(self.key)
+        """The handshake of a stock host that has the key, or the beginning of it."""
+        handshake = stock_server_handshake(self.key)
         with contextlib.suppress(StopIteration):
             step = next(handshake)
             while steps > 0:
