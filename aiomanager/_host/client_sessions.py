@@ -9,7 +9,6 @@ least that long, up to `KEPT_AT_MOST`, and what it has forgotten it does not run
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
 
 from .._broker.backlog import Timer, Timers
 from .._broker.queue import HostedQueue
@@ -51,9 +50,8 @@ class Client:
         """Seconds for which it is remembered after its connection has ended."""
         return min(self._returns_within, KEPT_AT_MOST) + MARGIN
 
-    def hello(self, was_here: bool, returns_within: Any) -> None:
+    def hello(self, was_here: bool, returns_within: float) -> None:
         """What the client says of itself on each connection, before it sends anything again.
-        Raises ValueError where the time is none.
 
         Args:
             was_here: it has been connected to this run of the host before.
@@ -62,8 +60,6 @@ class Client:
         # It knows of this run, and this run does not know of it.
         self._was_forgotten |= was_here and not self._introduced
         self._introduced = True
-        if not isinstance(returns_within, (int, float)) or not returns_within >= 0:
-            raise ValueError(f"{returns_within!r} seconds are no time")
         self._returns_within = returns_within
 
     def once(

@@ -56,8 +56,11 @@ class OwnClients:
             return {"run": self._run}
         if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT:
             raise ValueError(f"{name!r} is no name of a client")
+        returns_within = hello.get("returns_within")
+        if not isinstance(returns_within, (int, float)) or not returns_within >= 0:
+            raise ValueError(f"{returns_within!r} seconds are no time")
         client = self._introduce(peer, name, lost)
-        client.hello(hello.get("run") == self._run, hello.get("returns_within"))
+        client.hello(hello.get("run") == self._run, returns_within)
         return {"run": self._run, "kept": client.kept}
 
     def _introduce(self, peer: Peer, name: str, lost: Callable[[Peer], None]) -> Client:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Protocol
 
 from .._ground.buffers import Buffer
+from .._ground.errors import AuthenticationError
 from .._wire.endpoint import Endpoint
 from .._wire.framing import MESSAGE_LIMIT
 from .._wire.handshake import HANDSHAKE_LIMIT, Greeted, Handshake
@@ -61,10 +62,16 @@ class BlockingSocket:
                     raise EOFError
                 try:
                     self._end.shake()
-                finally:
-                    for part in self._end.to_send():
-                        self._socket.sendall(part)
+                except AuthenticationError:
+                    with contextlib.suppress(OSError):  # a word that need not arrive
+                        self._send(self._end.to_send())
+                    raise
+                self._send(self._end.to_send())
         return self._end.greeted
+
+    def _send(self, packed: Sequence[Buffer]) -> None:
+        for part in packed:
+            self._socket.sendall(part)
 
     def send(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
         packed = self._end.pack(parts)

@@ -20,7 +20,7 @@ import anyio
 from .._concurrency.event_loop import call_when_readable
 from .._ground.addresses import Address
 from .._ground.buffers import Buffer
-from .._ground.errors import ConnectionLostError
+from .._ground.errors import AuthenticationError, ConnectionLostError
 from .._wire.endpoint import Endpoint
 from .._wire.framing import TURN_SIZE, one_write, unsent
 from .._wire.handshake import client_handshake
@@ -168,16 +168,20 @@ class StreamConnection(Connection):
             await self._read_some()
         return message
 
-    async def greet(self, name: str | None, said: Mapping[str, Any]) -> None:
+    async def greet(self, name: str | None, hello: Mapping[str, Any]) -> None:
         """Go through the handshake, and introduce this side."""
         while self._end.greeted is None:
             await self._read_some()
             try:
                 self._end.shake()
-            finally:
-                await self.send_rest(self.send_now(self._end.to_send()))
+            except AuthenticationError:
+                with contextlib.suppress(ConnectionLostError):  # a word that need not arrive
+                    self.send_now(self._end.to_send())
+                raise
+            if said := self._end.to_send():
+                await self.send_rest(self.send_now(said))
         self.hello = await self.converse(
-            introduce(self._end.greeted, self._address, name, said), None
+            introduce(self._end.greeted, self._address, name, hello), None
         )
 
     async def _read_some(self) -> None:

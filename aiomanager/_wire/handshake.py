@@ -41,7 +41,7 @@ _MD5_SIZE = 16
 # How a challenge of ours begins. Its digest is named as Python 3.12 does it, and to peers of the
 # standard library the rest is as good as any other.
 _OURS = b"{sha256}aiomanager "
-_SEALED, _OPEN = b"sealed ", b"open "
+_SEALED, _OPEN = b"seal=1 ", b"seal=0 "
 CLIENT, HOST = b"client", b"host"
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .._ground.buffers import Buffer
 from .._ground.errors import ConfigurationError
@@ -52,10 +52,11 @@ def read_hello(message: Buffer) -> Hello:
     if not is_hello(message):
         raise ValueError("the other side did not say hello")
     try:
-        hello: Any = json.loads(bytes(message[1:]))
+        loaded = json.loads(bytes(message[1:]))
     except RecursionError:
         raise ValueError("a hello is nested too deeply") from None
-    if not isinstance(hello, dict) or type(hello.get("version")) is not int:
+    hello = cast("dict[str, Any]", loaded)
+    if not isinstance(loaded, dict) or type(hello.get("version")) is not int:
         raise ValueError("a hello is a dictionary with a version")
     return hello
 

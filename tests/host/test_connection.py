@@ -247,10 +247,10 @@ def test_a_peer_that_cannot_be_read_for_want_of_memory(connection: Connection, m
 def test_a_message_that_there_is_no_memory_to_send(connection: Connection, monkeypatch):
     """Nobody has it, and the peer is not left waiting for it."""
 
-    def pack(parts: object) -> list[bytes]:
+    def pack(parts: object, seal: object) -> list[bytes]:
         raise MemoryError
 
-    monkeypatch.setattr(module, "pack", pack)
+    monkeypatch.setattr("aiomanager._wire.endpoint.pack", pack)
     assert not connection.send(b"word", "it")
     connection.until_lost()
     assert (connection.starved, connection.undelivered) == (1, [])

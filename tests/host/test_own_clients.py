@@ -249,7 +249,7 @@ def test_a_connection_is_of_one_client(host: QueueServer):
 @pytest.mark.parametrize(
     "said",
     [
-        {"client": ""}, {"client": 7}, {"client": "x" * 65}, {"client": "x"},
+        {"client": ""}, {"client": 7}, {"client": "x" * 65},
         {"client": "x", "returns_within": "long"}, {"client": "x", "returns_within": -1.0},
     ],
 )  # fmt: skip

@@ -158,4 +158,4 @@ def test_challenges_are_not_repeated():
     challenges = {next(server_handshake(KEY)) for _ in range(100)}
     assert len(challenges) == 100
     (length,) = {len(challenge or b"") for challenge in challenges}
-    assert length == len(b"#CHALLENGE#{sha256}aiomanager host sealed ") + 32 < HANDSHAKE_LIMIT
+    assert length == len(b"#CHALLENGE#{sha256}aiomanager host seal=1 ") + 32 < HANDSHAKE_LIMIT
