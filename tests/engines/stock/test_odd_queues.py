@@ -59,11 +59,12 @@ class Server(managers.Server):
         return eval(sys.argv[2])
 
 class Manager(managers.BaseManager):
-    _Server = Server
+    pass
 
 jobs = queue.Queue()
 Manager.register("jobs", callable=lambda: jobs)
-server = Manager(sys.argv[1], b"a key of the tests, long enough").get_server()
+# `get_server` would make one of the standard library's class.
+server = Server(Manager._registry, sys.argv[1], b"a key of the tests, long enough", "pickle")
 print("ready", flush=True)
 server.serve_forever()
 """
