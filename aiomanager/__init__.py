@@ -22,7 +22,8 @@ from ._proxies.base import AsyncProxy
 from ._proxies.wrap import _unpickled_queue as _unpickled_queue
 from ._proxies.wrap import wrap
 from ._queue.consumer import consume
-from ._queue.deliveries import NO_SENTINEL, Delivery
+from ._queue.deliveries import Delivery
+from ._queue.leases import NO_SENTINEL
 from ._queue.queue import AsyncQueue, QueueStatistics
 from ._wire.dead_letters import DeadLetter
 

@@ -100,8 +100,10 @@ QUEUE = (
     "_queue.fetcher",
     "_queue.sender",
     "_queue.prefetching",
-    "_queue.deliveries",
+    "_queue.leases",
     "_queue.local",
+    "_queue.inside",
+    "_queue.deliveries",
     "_queue.queue",
     "_queue.consumer",
 )
@@ -133,6 +135,7 @@ THIRD_PARTY = {
     "anyio": ORDER[len(HOST) :],
     "trio": ("_concurrency.event_loop", "_concurrency.futures"),
     "sniffio": ("_concurrency.event_loop",),
+    "typing_extensions": ("_queue.queue",),  # for type checkers alone
     "coredis": ("engines.redis",),
     "fastapi": ("web",),
     "starlette": ("web",),

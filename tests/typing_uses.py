@@ -68,7 +68,7 @@ async def use(jobs: AsyncQueue[Job]) -> None:
     await jobs.put_many([Job(3), Job(4)])
     await jobs.put_many(Job(number) for number in range(3))
     await jobs.put("no job")  # type: ignore[arg-type]
-    await jobs.put_nowait(None)  # type: ignore[arg-type]
+    await jobs.put_nowait(None)
     await jobs.put_many(["no job"])  # type: ignore[list-item]
 
     assert_type(await jobs.get(), Job)
@@ -144,7 +144,7 @@ async def on_error_async(delivery: Delivery[Job], error: Exception) -> None:
     """The same, and wait for something."""
 
 
-async def handle(jobs: AsyncQueue[Job], failed: AsyncQueue[DeadLetter]) -> None:
+async def handle(jobs: AsyncQueue[Job], failed: AsyncQueue[DeadLetter[Job]]) -> None:
     """Handlers take what the queue has."""
     assert_type(await consume(jobs, work), int)
     await consume(jobs, work_and_say, concurrency=8, retries=3, backoff=0.5)
@@ -154,7 +154,8 @@ async def handle(jobs: AsyncQueue[Job], failed: AsyncQueue[DeadLetter]) -> None:
     await consume(jobs, work_on_text)  # type: ignore[arg-type]
     await consume(jobs, blocking_work)  # type: ignore[arg-type]
     async for letter in failed:
-        assert_type(letter, DeadLetter)
+        assert_type(letter, DeadLetter[Job])
+        assert_type(letter.item, Job)
         assert_type((letter.reason, letter.attempts, letter.queue), tuple[str, int, str])
 
 

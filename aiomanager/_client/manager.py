@@ -25,7 +25,7 @@ from .._proxies.host_connections import host_of
 from .._proxies.references import Reference
 from .._proxies.wrap import create, passed_on, unknown_name
 from .._queue.prefetching import PREFETCH
-from .._queue.queue import AsyncQueue
+from .._queue.queue import AsyncQueue, check_options
 from .._transport.pool import ConnectionPool
 from .._transport.session import Session
 from .._transport.stream import StreamTransport
@@ -181,7 +181,7 @@ class AsyncManager:
                 methods=None if self._hosts(name) else partial(self._methods_of, name),
             )
             return self._queues[name]
-        self._queues[name].check_options(sentinel, prefetch)
+        check_options(self._queues[name], sentinel, prefetch)
         return self._queues[name]
 
     async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:

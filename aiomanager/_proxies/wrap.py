@@ -14,7 +14,7 @@ from .._concurrency.finalizers import cut_at_exit
 from .._ground.addresses import parse
 from .._ground.errors import ConfigurationError, EncodeError, RemoteError
 from .._queue.prefetching import PREFETCH
-from .._queue.queue import AsyncQueue
+from .._queue.queue import AsyncQueue, reduced_for_hosts
 from .._transport.base import Conversation
 from .._transport.pool import ConnectionPool
 from .._transport.session import Session
@@ -264,4 +264,4 @@ def unknown_name(error: NotThereError, name: str, where: object) -> Exception:
 
 
 set_wrapper(wrap_reference)
-pickle_for_hosts(AsyncQueue, lambda queue: queue.reduce(for_hosts=True))
+pickle_for_hosts(AsyncQueue, reduced_for_hosts)

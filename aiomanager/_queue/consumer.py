@@ -16,7 +16,9 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from .._ground.errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
 from .._wire.dead_letters import DeadLetter
-from .deliveries import NO_SENTINEL, Delivery, is_sentinel
+from .deliveries import Delivery, Target, move
+from .inside import inside
+from .leases import Lease
 from .queue import AsyncQueue
 
 T = TypeVar("T")
@@ -30,13 +32,13 @@ RETRY_MARGIN = 0.1
 
 
 async def consume(
-    queue: AsyncQueue[T],
+    queue: AsyncQueue[T, Any],
     handler: Callable[[T], Awaitable[object]],
     *,
     concurrency: int = 1,
     retries: int = 0,
     backoff: Backoff = 1.0,
-    dead_letter: AsyncQueue[Any] | None = None,
+    dead_letter: Target[DeadLetter[T]] | None = None,
     on_error: Callable[[Delivery[T], Exception], object] | None = None,
     sentinel: Any = ...,
     relay_sentinel: bool = False,
@@ -120,7 +122,7 @@ class _Rules:
     handler: Callable[[Any], Awaitable[object]]
     retries: int
     backoff: Backoff
-    dead_letter: AsyncQueue[Any] | None
+    dead_letter: Target[DeadLetter[Any]] | None
     on_error: Callable[[Delivery[Any], Exception], object] | None
 
     def __post_init__(self) -> None:
@@ -145,7 +147,7 @@ class _Consumer:
 
     def __init__(
         self,
-        queue: AsyncQueue[Any],
+        queue: AsyncQueue[Any, Any],
         rules: _Rules,
         concurrency: int,
         sentinel: object,
@@ -215,29 +217,29 @@ class _Consumer:
     async def _receive(self, handlers: TaskGroup) -> None:
         while True:
             free = await self._acquire_free()
-            received: list[Delivery[Any]] = []
+            received: list[Lease[Any]] = []
             try:
-                received = await self._queue.get_deliveries(free)
+                received = await inside(self._queue).here().get_leases(free)
             except QueueShutDown:
                 return
             finally:
                 for _ in range(free - len(received)):
                     self._free.release()
             while received:
-                delivery = received.pop(0)
-                if not self._ends_at(delivery):
-                    handlers.start_soon(self._handle, delivery)
+                lease = received.pop(0)
+                if not lease.is_sentinel(self._sentinel):
+                    handlers.start_soon(self._handle, lease)
                     continue
                 # What stands behind the sentinel is for whoever comes after this call.
-                for _ in (delivery, *received):
+                for _ in (lease, *received):
                     self._free.release()
                 while received:
                     received.pop().settle_soon("return")
                 try:
-                    if await self._may_end(delivery):
+                    if await self._may_end(lease):
                         return
                 except BaseException:
-                    delivery.settle_soon("nack")
+                    lease.settle_soon("nack")
                     raise
 
     async def _acquire_free(self) -> int:
@@ -250,80 +252,75 @@ class _Consumer:
             free += 1
         return free
 
-    def _ends_at(self, delivery: Delivery[Any]) -> bool:
-        try:
-            return self._sentinel is not NO_SENTINEL and is_sentinel(delivery.item, self._sentinel)
-        except DecodeError:
-            return False
-
-    async def _may_end(self, sentinel: Delivery[Any]) -> bool:
+    async def _may_end(self, sentinel: Lease[Any]) -> bool:
         """Whether the sentinel is the last thing here to do. An item that is to be tried again
         was put before it, so the sentinel waits for that."""
         await self._all_free()
         wait = self._retry_due - anyio.current_time()
         if wait <= 0:
-            await (sentinel.nack() if self._relay_sentinel else sentinel.ack())
+            await sentinel.settle("nack" if self._relay_sentinel else "ack")
             return True
-        await sentinel.nack(delay=wait)
+        await sentinel.settle("nack", wait)
         return False
 
-    async def _handle(self, delivery: Delivery[Any]) -> None:
+    async def _handle(self, lease: Lease[Any]) -> None:
         with anyio.CancelScope(shield=True, deadline=self._drained_by) as scope:
             self._handling.add(scope)
             try:
-                await self._attempt(delivery, scope)
+                await self._attempt(lease, scope)
             except LeaseLostError as exc:
                 logger.warning("%s", exc)
             except Exception as exc:
                 self._error = self._error or exc
                 self._receiving.cancel()
                 if isinstance(exc, DecodeError):
-                    delivery.settle_soon("reject")
+                    lease.settle_soon("reject")
             finally:
-                delivery.settle_soon("nack")
+                lease.settle_soon("nack")
                 self._handling.discard(scope)
                 self._free.release()
 
-    async def _attempt(self, delivery: Delivery[Any], scope: anyio.CancelScope) -> None:
+    async def _attempt(self, lease: Lease[Any], scope: anyio.CancelScope) -> None:
         try:
-            answer = self._rules.handler(delivery.item)
+            answer = self._rules.handler(lease.item)
             if inspect.isawaitable(answer):
                 await answer
         except Exception as exc:
-            await self._failed(delivery, exc)
+            await self._failed(lease, exc)
         except asyncio.CancelledError as exc:
             if scope.cancel_called or _being_cancelled():
                 raise
             error = RuntimeError("something that the handler awaited was cancelled")
             error.__cause__ = exc
-            await self._failed(delivery, error)
+            await self._failed(lease, error)
         else:
             if not inspect.isawaitable(answer):
                 raise ConfigurationError(
                     "the handler is no async function: it would block the event loop"
                 )
-            await delivery.ack()
+            await lease.settle("ack")
             self._handled += 1
 
-    async def _failed(self, delivery: Delivery[Any], error: Exception) -> None:
+    async def _failed(self, lease: Lease[Any], error: Exception) -> None:
         rules = self._rules
         if rules.on_error is not None:
-            answer = rules.on_error(delivery, error)
+            answer = rules.on_error(Delivery(lease), error)
             if inspect.isawaitable(answer):
                 await answer
-        if delivery.settled:
+        if lease.settled is not None:
             return
-        if delivery.attempt <= rules.retries:
-            pause = rules.pause(delivery.attempt)
+        attempt = lease.received.attempt
+        if attempt <= rules.retries:
+            pause = rules.pause(attempt)
             self._retry_due = max(self._retry_due, anyio.current_time() + pause + RETRY_MARGIN)
-            await delivery.nack(delay=pause)
+            await lease.settle("nack", pause)
         elif rules.dead_letter is not None:
             reason = f"{type(error).__name__}: {error}"
-            letter = DeadLetter(delivery.data, reason, delivery.attempt, self._queue.name)
-            await delivery.move(rules.dead_letter, letter)
+            letter = DeadLetter[Any](lease.received.frame(), reason, attempt, self._queue.name)
+            await move(lease, rules.dead_letter, letter)
         elif rules.on_error is not None:
-            logger.error("gave up an item of %r after attempt %d", self._queue, delivery.attempt)
-            await delivery.ack()
+            logger.error("gave up an item of %r after attempt %d", self._queue, attempt)
+            await lease.settle("ack")
         else:
             raise error
 

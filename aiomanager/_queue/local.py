@@ -12,8 +12,8 @@ from .._concurrency.event_loop import current_loop, current_task
 from .._concurrency.futures import Failure, Future, start_detached
 from .._ground.errors import ConfigurationError, QueueEmpty
 from ..engines.base import Action, QueueEngine, Received, Settlement
-from .deliveries import Delivery, Items, lost_lease
 from .fetcher import Fetcher, Return
+from .leases import Lease, lost_lease
 from .sender import Sender
 
 T = TypeVar("T")
@@ -39,9 +39,9 @@ class LocalQueue(Generic[T]):
         # Settlements of several steps; one at a time, as the engine wants moves.
         self._steps: Batcher[Callable[[], Awaitable[bool]], bool] = Batcher(_run, limit=1)
         self._done: Batcher[None, None] = Batcher(self._send_task_done, patience=engine.patience)
-        # By the task that iterates. Weak, as an iteration that was left has to end and hand its
-        # item back, and as a task that has ended iterates no more.
-        self._iterations: WeakKeyDictionary[Any, ref[Items[T]]] = WeakKeyDictionary()
+        # What an iteration has handed out last, by the task that iterates. Weak, as an iteration
+        # that was left has to hand its item back, and as a task that has ended iterates no more.
+        self._current: WeakKeyDictionary[Any, ref[Lease[T]]] = WeakKeyDictionary()
 
     async def aclose(self) -> None:
         """Send what is on its way, and give back what is held here for nobody."""
@@ -52,7 +52,7 @@ class LocalQueue(Generic[T]):
         await self.fetcher.drained()
         await self.engine.aclose()
 
-    # -- deliveries ---------------------------------------------------------------------------
+    # -- leases -------------------------------------------------------------------------------
 
     def check_loop(self) -> None:
         """Refuse what belongs to this event loop in another one."""
@@ -68,12 +68,12 @@ class LocalQueue(Generic[T]):
         """What leases hang on: they have ended where it is another. None where a host has none."""
         return self.engine.lease_holder
 
-    async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
+    async def get_leases(self, count: int, timeout: float | None = None) -> list[Lease[T]]:
         """Lease up to `count` items, as soon as there is at least one."""
         while True:
             leased = await self.fetcher.receive(count, timeout, take=False)
             if leased:
-                return [Delivery(self, received) for received in leased]
+                return [Lease(self, received) for received in leased]
             if timeout is not None:
                 raise QueueEmpty("the queue is empty")
 
@@ -112,19 +112,19 @@ class LocalQueue(Generic[T]):
 
     # -- what is done -------------------------------------------------------------------------
 
-    def remember_iteration(self, iteration: Items[T]) -> None:
-        """The running task works on what this iteration has handed out last."""
-        self._iterations[current_task()] = ref(iteration)
+    def remember(self, lease: Lease[T]) -> None:
+        """The running task works on this item, which an iteration has handed out."""
+        self._current[current_task()] = ref(lease)
 
-    def forget_iteration(self) -> None:
+    def forget(self) -> None:
         """The running task's iteration has ended."""
-        self._iterations.pop(current_task(), None)
+        self._current.pop(current_task(), None)
 
     async def task_done(self) -> None:
         """The item of the running task's iteration is done, or else one that was taken."""
-        iteration_of = self._iterations.get(current_task())
-        iteration = None if iteration_of is None else iteration_of()
-        settling = iteration.done_soon() if iteration is not None else None
+        lease_of = self._current.get(current_task())
+        lease = None if lease_of is None else lease_of()
+        settling = None if lease is None else lease.settle_soon("ack")
         if settling is None:
             await self._done.submit_soon(None).wait()
         elif not await settling.wait():

@@ -25,7 +25,7 @@ PATIENCE = 0.05
 
 
 class Held(Protocol):
-    """What is needed of a delivery."""
+    """What is needed of a lease."""
 
     def settle_soon(self, action: Literal["return"]) -> object: ...
     def leave_behind(self, how: Literal["return"]) -> None: ...
@@ -37,13 +37,13 @@ D = TypeVar("D", bound=Held)
 class Source(Protocol[D]):
     """What is needed of the queue."""
 
-    async def get_deliveries(self, count: int) -> list[D]: ...
+    async def get_leases(self, count: int) -> list[D]: ...
     @property
     def lease_holder(self) -> object: ...
 
 
 class Ahead(Generic[D]):
-    """Deliveries of a queue, one after the other.
+    """Leases of a queue, one after the other.
 
     Args:
         most: how many to ask for at once, at most.
@@ -58,7 +58,7 @@ class Ahead(Generic[D]):
         self._fetched = 0.0  # when
 
     async def next(self) -> D:
-        """Wait for a delivery. Cancelled, it has received nothing; where one is held, it does not
+        """Wait for a lease. Cancelled, it has received nothing; where one is held, it does not
         wait."""
         if self._held and self._queue.lease_holder is not self._holder:
             self._held.clear()  # their leases have ended with the connection
@@ -67,7 +67,7 @@ class Ahead(Generic[D]):
             self.hand_back()
         if not self._held:
             self._count = min(2 * self._count, self._most) if quick else 1
-            self._held.extend(await self._queue.get_deliveries(self._count))
+            self._held.extend(await self._queue.get_leases(self._count))
             self._holder = self._queue.lease_holder
             self._fetched = monotonic()
             if len(self._held) > 1:

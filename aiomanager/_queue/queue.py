@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from .._concurrency.event_loop import EachLoop
 from .._concurrency.futures import run_to_completion
-from .._ground.errors import ConfigurationError, DecodeError, EncodeError, QueueEmpty, QueueFull
-from .._wire.items import encode
+from .._ground.errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
 from ..engines.base import QueueEngine
-from .deliveries import Deliveries, Delivery, Items, is_sentinel
-from .fetcher import Fetcher, Return
-from .local import LocalQueue
+from .deliveries import Deliveries, Delivery, Items
+from .fetcher import Return
+from .inside import Inside, encode_for, inside
+from .leases import is_sentinel
 from .prefetching import PREFETCH
 from .sender import BATCH_ITEMS, first_batch, full, say_accepted
+
+if TYPE_CHECKING:
+    # Every checker has the stubs of it, and nothing imports it at run time.
+    import typing_extensions
+
+    S_contra = typing_extensions.TypeVar("S_contra", contravariant=True, default=None)
+else:
+    S_contra = TypeVar("S_contra", contravariant=True)
 
 T = TypeVar("T")
 
@@ -52,7 +60,7 @@ class QueueStatistics:
     is_shutdown: bool | None = None
 
 
-class AsyncQueue(Generic[T]):
+class AsyncQueue(Generic[T, S_contra]):
     """A queue that other processes share, with the names and meanings of `queue.Queue`.
 
     Got from `AsyncManager.queue` or `wrap`. Any number of tasks of one event loop may use it at
@@ -64,7 +72,23 @@ class AsyncQueue(Generic[T]):
     own in each; that of an `AsyncManager` is of the event loop and the process which entered the
     manager, and raises `ConfigurationError` in others. It can be passed to other processes, and
     arrives as what `wrap` gives; one who knows only the standard library gets its proxy.
+
+    To a type checker it is an `AsyncQueue[Job]`, whose `get`, iterations and deliveries give a
+    `Job`, and whose `put` takes a `Job` or None, as None is the item that ends iterations unless
+    another was chosen: `AsyncQueue[Job, Stop | None]` takes a `Stop` too, and is good wherever an
+    `AsyncQueue[Job]` is. Iterations and `consume` never hand the sentinel out, so that what they
+    give is a `Job` for sure. `get` does; who ends a loop over `get` by a sentinel says so in the
+    type of the items, `AsyncQueue[Job | None]`.
+
+    Attributes:
+        name: under which the host has it.
+        sentinel: the item that ends iterations over it.
+        prefetch: how many items an iteration holds at once at most.
     """
+
+    if not TYPE_CHECKING:
+        # The checkers know that the second parameter has a default. `Generic` does from 3.13 on.
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(
         self,
@@ -80,36 +104,22 @@ class AsyncQueue(Generic[T]):
         self.name = name
         self.sentinel = sentinel
         self.prefetch = prefetch
-        self._locals: EachLoop[LocalQueue[T]] = EachLoop(lambda: LocalQueue(engine(), name))
-        self._reduce = reduce
+        self._inside: Inside[T] = Inside(engine, name, reduce)
+        self._here = self._inside.locals.here
         self._methods = methods
 
     def __reduce__(self) -> Any:
         """Pickles as what another process can use: see `wrap`."""
-        return self.reduce(for_hosts=False)
-
-    def reduce(self, *, for_hosts: bool) -> Any:
-        """How it pickles, for another process of ours or for a host, which passes it to those who
-        know only the standard library."""
-        if self._reduce is None:
-            raise ConfigurationError(
-                f"{self!r} lives in this process and cannot be passed to another"
-            )
-        return self._reduce(for_hosts)
-
-    def check_options(self, sentinel: Any, prefetch: Any) -> None:
-        """Refuse options that are given and are others than this queue has."""
-        if prefetch not in (..., self.prefetch):
-            raise _other_option(self.name, "prefetch", self.prefetch, prefetch)
-        if sentinel is not ... and not is_sentinel(sentinel, self.sentinel):
-            raise _other_option(self.name, "sentinel", self.sentinel, sentinel)
+        return self._inside.reduce(for_hosts=False)
 
     def __repr__(self) -> str:
         return f"<AsyncQueue {self.name!r}>"
 
     # -- putting ------------------------------------------------------------------------------
 
-    async def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+    async def put(
+        self, item: T | S_contra, block: bool = True, timeout: float | None = None
+    ) -> None:
         """Put an item, waiting for room where the queue is bounded and full.
 
         Raises:
@@ -125,22 +135,22 @@ class AsyncQueue(Generic[T]):
         Cancelled, the item was put or was not: it was not where it had not left yet, or waited
         for room; it may have been where it was on its way.
         """
-        local = self._locals.here()
-        await local.sender.put([_encode(item, local.engine)], _timeout(block, timeout))
+        local = self._here()
+        await local.sender.put([encode_for(item, local.engine)], _timeout(block, timeout))
 
-    async def put_nowait(self, item: T) -> None:
+    async def put_nowait(self, item: T | S_contra) -> None:
         """`put(item, block=False)`."""
         await self.put(item, False)
 
-    async def put_many(self, items: Iterable[T], timeout: float | None = None) -> None:
+    async def put_many(self, items: Iterable[T | S_contra], timeout: float | None = None) -> None:
         """Put items in order, in few messages; as `put` for each, with one timeout for all.
 
         Whatever it raises once items are on their way has the number of those that were put for
         sure as `accepted`, the first ones; `QueueFull` says it too. All items are pickled before
         the first is sent.
         """
-        local = self._locals.here()
-        frames = [_encode(item, local.engine) for item in items]
+        local = self._here()
+        frames = [encode_for(item, local.engine) for item in items]
         timeout = _timeout(True, timeout)
         deadline = None if timeout is None else anyio.current_time() + timeout
         start = 0
@@ -187,7 +197,7 @@ class AsyncQueue(Generic[T]):
         return await self._take(count, _timeout(True, timeout))
 
     async def _take(self, count: int, timeout: float | None) -> list[T]:
-        local = self._locals.here()
+        local = self._here()
         fetcher = local.fetcher
         taken = await fetcher.receive(count, timeout, take=True)
         if not taken:
@@ -223,7 +233,7 @@ class AsyncQueue(Generic[T]):
         done when the next is asked for; a loop that is left before that, by a break, an exception
         or the end of the process, hands it out again (`task_done` before a break says that it was
         done)."""
-        return Items(self._locals.here(), self.sentinel, self.prefetch)
+        return Items(self._here(), self.sentinel, self.prefetch)
 
     def deliveries(self, *, sentinel: Any = ...) -> Deliveries[T]:
         """Iterate over deliveries, which the caller settles, until a sentinel comes or the queue
@@ -234,14 +244,15 @@ class AsyncQueue(Generic[T]):
                 the queue, which is None unless told otherwise.
         """
         sentinel = self.sentinel if sentinel is ... else sentinel
-        return Deliveries(self._locals.here(), sentinel)
+        return Deliveries(self._here(), sentinel)
 
     async def get_deliveries(self, count: int, timeout: float | None = None) -> list[Delivery[T]]:
         """Lease up to `count` items, as soon as there is at least one, sentinels included; as
         `get_many`, but each stays the queue's until the caller settles it."""
         if count < 1:
             raise ConfigurationError(f"count is {count!r}; give 1 or more")
-        return await self._locals.here().get_deliveries(count, _timeout(True, timeout))
+        leases = await self._here().get_leases(count, _timeout(True, timeout))
+        return [Delivery(lease) for lease in leases]
 
     async def task_done(self) -> None:
         """Say that an item is done: the current one of an iteration in this task, else one that
@@ -254,38 +265,38 @@ class AsyncQueue(Generic[T]):
 
         Cancelled, it is sent all the same.
         """
-        await self._locals.here().task_done()
+        await self._here().task_done()
 
     async def join(self) -> None:
         """Wait until every item that was put is done. Cancelled, it has changed nothing."""
-        await self._locals.here().engine.join()
+        await self._here().engine.join()
 
     # -- looking ------------------------------------------------------------------------------
 
     async def qsize(self) -> int:
         """How many items wait, leased ones not counted."""
-        engine = self._locals.here().engine
+        engine = self._here().engine
         return await run_to_completion(lambda: engine.ask("qsize"))
 
     async def empty(self) -> bool:
         """Whether no item waits."""
-        engine = self._locals.here().engine
+        engine = self._here().engine
         return await run_to_completion(lambda: engine.ask("empty"))
 
     async def full(self) -> bool:
         """Whether a put would have to wait."""
-        engine = self._locals.here().engine
+        engine = self._here().engine
         return await run_to_completion(lambda: engine.ask("full"))
 
     async def maxsize(self) -> int:
         """How many items may wait; 0 for any number. A stock host does not tell:
         `ConfigurationError`."""
-        engine = self._locals.here().engine
+        engine = self._here().engine
         return await run_to_completion(lambda: engine.ask("maxsize"))
 
     async def statistics(self) -> QueueStatistics:
         """What the host counts."""
-        return QueueStatistics(**await run_to_completion(self._locals.here().engine.statistics))
+        return QueueStatistics(**await run_to_completion(self._here().engine.statistics))
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End every producer and consumer in every process: puts raise `QueueShutDown` from now
@@ -293,7 +304,7 @@ class AsyncQueue(Generic[T]):
 
         A stock host can do that from Python 3.13 on; `ConfigurationError` otherwise.
         """
-        engine = self._locals.here().engine
+        engine = self._here().engine
         await run_to_completion(lambda: engine.shutdown(immediate))
 
     async def call(self, method: str, /, *args: Any, **kwds: Any) -> Any:
@@ -307,24 +318,22 @@ class AsyncQueue(Generic[T]):
     async def aclose(self) -> None:
         """Send what is on its way, and give back what this process holds for nobody. The queue
         itself goes on; a manager does this for its queues when it closes."""
-        local = self._locals.made()
+        local = self._inside.locals.made()
         if local is not None:
             await run_to_completion(local.aclose)
 
-    # -- for deliveries -----------------------------------------------------------------------
 
-    @property
-    def local(self) -> LocalQueue[T]:
-        """The queue as the running event loop uses it."""
-        return self._locals.here()
+def check_options(queue: AsyncQueue[Any, Any], sentinel: Any, prefetch: Any) -> None:
+    """Refuse options that are given and are others than a queue has."""
+    if prefetch not in (..., queue.prefetch):
+        raise _other_option(queue.name, "prefetch", queue.prefetch, prefetch)
+    if sentinel is not ... and not is_sentinel(sentinel, queue.sentinel):
+        raise _other_option(queue.name, "sentinel", queue.sentinel, sentinel)
 
-    def encode(self, item: object) -> bytes:
-        """The item as it travels; raises `EncodeError`."""
-        return _encode(item, self._locals.here().engine)
 
-    @property
-    def _fetcher(self) -> Fetcher:
-        return self._locals.here().fetcher
+def reduced_for_hosts(queue: AsyncQueue[Any, Any]) -> Any:
+    """How a queue pickles on its way to a host."""
+    return inside(queue).reduce(for_hosts=True)
 
 
 def _other_option(name: str, option: str, has: object, asked: object) -> ConfigurationError:
@@ -333,18 +342,6 @@ def _other_option(name: str, option: str, has: object, asked: object) -> Configu
         f"{option}={asked!r}: ask for it with the same options everywhere, leave them out where it "
         "has them already, or connect once more for others"
     )
-
-
-def _encode(item: object, engine: QueueEngine) -> bytes:
-    frame = encode(item, engine.pickle_protocol)
-    limit = engine.frame_limit
-    if limit is not None and len(frame) > limit:
-        raise EncodeError(
-            f"this {type(item).__name__} has {len(frame)} bytes when it is pickled, and the "
-            f"host takes {limit} at most; put a reference to it, or raise the host's "
-            "message_limit"
-        )
-    return frame
 
 
 def _timeout(block: bool, timeout: float | None) -> float | None:

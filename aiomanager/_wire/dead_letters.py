@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .._broker.backlog import Item
 from .items import decode
 
+T_co = TypeVar("T_co", covariant=True)
+
 
 @dataclass(frozen=True)
-class DeadLetter:
+class DeadLetter(Generic[T_co]):
     """What stands in a dead-letter queue for an item that was given up: by `consume`, after its
     last retry, or by the host, after too many consumers were lost with it.
 
@@ -29,12 +31,12 @@ class DeadLetter:
     queue: str
 
     @property
-    def item(self) -> Any:
+    def item(self) -> T_co:
         """The item. Raises `DecodeError` where this process cannot unpickle it."""
-        return decode(self.data)
+        return decode(self.data)  # type: ignore[no-any-return]
 
 
-def given_up(item: Item, queue: str) -> DeadLetter:
+def given_up(item: Item, queue: str) -> DeadLetter[Any]:
     """The letter of an item of a queue that too many consumers did not survive, or could not
     unpickle, at the host."""
     reasons: list[str] = []

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
 import typer
+from anyio.abc import TaskGroup
 
-from aiomanager import AsyncQueue, Delivery, QueueEmpty, QueueShutDown
+from aiomanager import (
+    AioManagerError,
+    AsyncQueue,
+    Delivery,
+    LeaseLostError,
+    QueueEmpty,
+    QueueShutDown,
+)
 
 from . import _standard
 from ._items import Form, render
@@ -122,6 +132,7 @@ class _Getting:
         self._ahead = AHEAD
         self.missing = 0.0
         self.end = ""
+        self._error: AioManagerError | None = None
 
     async def write_items(self, count: float) -> None:
         """Write up to `count` items, fewer where no more come."""
@@ -142,21 +153,18 @@ class _Getting:
                 await self._write_batch(batch)
 
     async def _write_batch(self, batch: list[Delivery[Any]]) -> None:
-        acks: list[Any] = []
-        try:
-            for delivery in batch:
-                await self._write(delivery)
-                acks.append(delivery.settle_soon("ack"))
-                if self.end:
-                    break
-        finally:
-            for delivery in batch:
-                delivery.settle_soon("return")
-        for ack in acks:
-            if not await ack.wait():
-                warn("an item was written, but its lease had ended: it is handed out again")
+        async with anyio.create_task_group() as settling:
+            try:
+                while batch and not self.end:
+                    delivery = batch.pop(0)
+                    await self._write(delivery, settling)
+            finally:
+                for delivery in batch:
+                    settling.start_soon(self._settle, partial(delivery.nack, unseen=True))
+        if self._error is not None:
+            raise self._error
 
-    async def _write(self, delivery: Delivery[Any]) -> None:
+    async def _write(self, delivery: Delivery[Any], settling: TaskGroup) -> None:
         """Write an item, unless it is a sentinel; hand it out again where that fails."""
         try:
             if delivery.item is None and self._ends:
@@ -165,5 +173,15 @@ class _Getting:
                 await _standard.write(render(delivery.item, self._form))
                 self.missing -= 1
         except BaseException:
-            delivery.settle_soon("nack")
+            settling.start_soon(self._settle, delivery.nack)
             raise
+        settling.start_soon(self._settle, delivery.ack)
+
+    async def _settle(self, settle: Callable[[], Awaitable[None]]) -> None:
+        # Beside the writing, and without raising: the host may be away for several at once.
+        try:
+            await settle()
+        except LeaseLostError:
+            warn("an item took longer than its lease: it is handed out again")
+        except AioManagerError as exc:
+            self._error = exc

@@ -72,7 +72,8 @@ def render(item: Any, form: Form) -> bytes:
     if form is Form.JSON:
         return _json(item) + b"\n"
     if isinstance(item, DeadLetter):
-        item = item.item  # so that what was given up can be put again
+        letter: DeadLetter[Any] = item
+        item = letter.item  # so that what was given up can be put again
     if isinstance(item, (bytes, bytearray)):
         return bytes(item)
     return str(item).encode("utf-8", "surrogateescape") + b"\n"
@@ -96,11 +97,12 @@ def _json(item: Any) -> bytes:
 
 def _plain(value: object) -> object:
     if isinstance(value, DeadLetter):
+        letter: DeadLetter[Any] = value
         return {
-            "item": value.item,
-            "reason": value.reason,
-            "attempts": value.attempts,
-            "queue": value.queue,
+            "item": letter.item,
+            "reason": letter.reason,
+            "attempts": letter.attempts,
+            "queue": letter.queue,
         }
     raise TypeError(f"{_shortened(repr(value))} is of type {type(value).__qualname__}")
 

@@ -113,6 +113,21 @@ async def test_a_block_that_is_cancelled(queue):
     assert (await next_of(queue)).attempt == 2
 
 
+async def test_a_nack_of_what_nobody_has_seen(queue):
+    """It goes back to its place, and does not count as an attempt; there is no delay for it."""
+    await queue.put_many(["a", "b"])
+    delivery = await next_of(queue)
+    with pytest.raises(ConfigurationError, match="without a delay"):
+        await delivery.nack(delay=1, unseen=True)
+    assert not delivery.settled
+    await delivery.nack(unseen=True)
+    for item in ("a", "b"):
+        delivery = await next_of(queue)
+        assert (delivery.item, delivery.attempt) == (item, 1)
+        await delivery.ack()
+    await assert_all_done(queue)
+
+
 async def test_settling_twice(queue):
     """It is a mistake, and says so."""
     await queue.put("item")
