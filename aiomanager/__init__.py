@@ -19,6 +19,11 @@ from ._ground.errors import (
 )
 from ._host.manager import QueueManager, QueueProxy
 from ._proxies.base import AsyncProxy
+from ._proxies.conditions import AsyncCondition
+from ._proxies.containers import AsyncArray, AsyncDict, AsyncList, AsyncValue
+from ._proxies.kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
+from ._proxies.locks import AsyncLock
+from ._proxies.pools import AsyncPool, AsyncResult
 from ._proxies.wrap import _unpickled_queue as _unpickled_queue
 from ._proxies.wrap import wrap
 from ._queue.consumer import consume
@@ -30,9 +35,21 @@ from ._wire.dead_letters import DeadLetter
 __all__ = [
     "NO_SENTINEL",
     "AioManagerError",
+    "AsyncArray",
+    "AsyncBarrier",
+    "AsyncCondition",
+    "AsyncDict",
+    "AsyncEvent",
+    "AsyncIteratorProxy",
+    "AsyncList",
+    "AsyncLock",
     "AsyncManager",
+    "AsyncNamespace",
+    "AsyncPool",
     "AsyncProxy",
     "AsyncQueue",
+    "AsyncResult",
+    "AsyncValue",
     "AuthenticationError",
     "ConfigurationError",
     "ConnectionLostError",

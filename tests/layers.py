@@ -110,6 +110,8 @@ QUEUE = (
 # Knows no queue: other objects of a manager, and the host process of a program's own.
 BESIDE = (
     "_proxies.base",
+    "_proxies.signatures",
+    "_proxies.containers",
     "_proxies.kinds",
     "_proxies.pools",
     "_proxies.locks",
@@ -121,6 +123,7 @@ FRONT = (
     "_client",
     "_proxies.wrap",
     "_client.options",
+    "_client.hosted_objects",
     "_client.manager",
     "_client.connect",
     "__init__",

@@ -40,6 +40,7 @@ from ..engines.memory import MemoryClient, MemoryEngine, memory_host
 from ..engines.stock.engine import StockEngine
 from ..engines.stock.leftovers import Target
 from .host_process import HostProcess
+from .hosted_objects import HostedObjects
 from .options import ConnectOptions
 
 logger = logging.getLogger("aiomanager")
@@ -47,7 +48,7 @@ logger = logging.getLogger("aiomanager")
 CLOSE_TIMEOUT = 5.0
 
 
-class AsyncManager:
+class AsyncManager(HostedObjects):
     """A connection to a manager, stock or ours. Made by `connect` and `host`; an async context
     manager, which connects at its start and closes at its end, and can be entered again after that.
 
@@ -77,7 +78,7 @@ class AsyncManager:
         self._found: dict[str, Reference] = {}  # those of a stock host, once used
         self._stock_engines: list[StockEngine] = []
         self._message_limit = MESSAGE_LIMIT
-        self._queues: dict[str, AsyncQueue[Any]] = {}
+        self._queues: dict[str, AsyncQueue[Any, Any]] = {}
         self._open = False
         self._process_id = os.getpid()
         self._loop: Callable[[], Any] = lambda: None  # in which it was entered
@@ -147,26 +148,9 @@ class AsyncManager:
         with anyio.CancelScope(shield=True):
             await run_to_completion(self._close)
 
-    def queue(
-        self, name: str, *, sentinel: Any = ..., prefetch: int | EllipsisType = ...
-    ) -> AsyncQueue[Any]:
-        """The queue that the host registered under `name`; the same object for the same name, with
-        the options that it was first asked for with.
-
-        Args:
-            sentinel: the item that ends iterations over it, None where it is left out;
-                `NO_SENTINEL` for none.
-            prefetch: how many items an iteration holds at once at most, the one that the loop
-                works on included; 1 where it is left out. More than 1 spares a quick loop round
-                trips; several consumers then begin with items in another order than that of the
-                puts. It holds them only where the loop is quick, for 50 ms at most, and on hosts
-                that hand them out again if this process dies.
-
-        Whether the host has it shows at the first use: `ConfigurationError` where it has not.
-
-        Raises:
-            ConfigurationError: an option differs from what the queue has already in this manager.
-        """
+    def _queue(
+        self, name: str, sentinel: Any, prefetch: int | EllipsisType
+    ) -> AsyncQueue[Any, Any]:
         self._check_open()
         if name not in self._queues:
             options = (
@@ -184,17 +168,7 @@ class AsyncManager:
         check_options(self._queues[name], sentinel, prefetch)
         return self._queues[name]
 
-    async def proxy(self, name: str, /, *args: Any, **kwds: Any) -> Any:
-        """Call what the host registered under `name`, with the arguments, and return the object
-        that it gives, wrapped as `wrap` does it. It needs no closing, and outlives this manager.
-
-        Raises:
-            ConfigurationError: the host has registered nothing under that name.
-            RemoteError: the registered function raised.
-            EncodeError: the arguments cannot be pickled.
-
-        Cancelled, an object that was made is given up.
-        """
+    async def _proxy(self, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:
         self._check_open()
         if self._memory is not None or self._address is None:
             raise ConfigurationError("memory:// hosts queues and nothing else")
@@ -448,7 +422,7 @@ async def _give_up(reference: Reference) -> None:
         await reference.give_up()
 
 
-async def _close_queue(queue: AsyncQueue[Any]) -> None:
+async def _close_queue(queue: AsyncQueue[Any, Any]) -> None:
     try:
         await queue.aclose()
     except AioManagerError as exc:

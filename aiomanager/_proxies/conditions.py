@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
 
 import anyio
 
@@ -14,6 +14,9 @@ from .._concurrency.futures import run_to_completion
 from .._transport.base import Conversation
 from .locks import AsyncLock, Ownership, release_all, releasing_all
 from .references import Reference
+from .signatures import Condition, shown_as
+
+R = TypeVar("R")
 
 
 class AsyncCondition(AsyncLock):
@@ -25,6 +28,7 @@ class AsyncCondition(AsyncLock):
     async def _is_owned(self) -> bool:
         return True
 
+    @shown_as(Condition.wait)
     async def wait(self, *args: Any, **kwds: Any) -> Any:
         """`wait(timeout=None)`: release the lock, wait up to `timeout` seconds, for ever if None,
         for a notification, and acquire the lock again, which may take longer; whether there was a
@@ -44,6 +48,12 @@ class AsyncCondition(AsyncLock):
             return await self._call("wait", *args, **kwds)
         return await self._wait(*args, **kwds)
 
+    @overload
+    async def wait_for(
+        self, predicate: Callable[[], Awaitable[R]], timeout: float | None = None
+    ) -> R: ...
+    @overload
+    async def wait_for(self, predicate: Callable[[], R], timeout: float | None = None) -> R: ...
     async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait up to `timeout` seconds, for ever if None, until the predicate is true, and return
         what it returned last. It may be a coroutine function, and is called with the lock held,
@@ -64,11 +74,13 @@ class AsyncCondition(AsyncLock):
                 return result
             await self.wait(left)
 
+    @shown_as(Condition.notify)
     async def notify(self, *args: Any, **kwds: Any) -> Any:
         """`notify(n=1)`: wake up to `n` of those who wait; RuntimeError where this task does not
         own the lock. Cancelled, they are woken all the same."""
         return await self._notify("notify", *args, **kwds)
 
+    @shown_as(Condition.notify_all)
     async def notify_all(self, *args: Any, **kwds: Any) -> Any:
         """Wake all who wait; as `notify`."""
         return await self._notify("notify_all", *args, **kwds)

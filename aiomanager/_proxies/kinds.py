@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from .._concurrency.event_loop import EachLoop
 from .._concurrency.finalizers import on_behalf_of_nobody
@@ -17,9 +17,12 @@ from .._concurrency.futures import Failure, run_to_completion
 from .base import AsyncProxy, Limit, shared_poll
 from .long_poll import LongPoll
 from .references import Found, NotExposedError, Reference, or_failure
+from .signatures import Barrier, Event, Namespace, shown_as
+
+T = TypeVar("T")
 
 
-class AsyncIteratorProxy(AsyncProxy):
+class AsyncIteratorProxy(AsyncProxy, Generic[T]):
     """An iterator at the host, for `async for`. A task that gives up waiting for an item leaves it
     to the next that asks."""
 
@@ -31,7 +34,7 @@ class AsyncIteratorProxy(AsyncProxy):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         """The next item. Cancelled, it has taken none."""
         self._check_open()
         waits = self._waits.here()
@@ -40,7 +43,8 @@ class AsyncIteratorProxy(AsyncProxy):
         assert outcome is not None
         if isinstance(outcome, Failure):
             raise outcome.error
-        return outcome[0]
+        item: T = outcome[0]
+        return item
 
 
 # An item of an iterator, or what it has raised instead of one.
@@ -109,14 +113,17 @@ class AsyncNamespace(AsyncProxy):
             raise NotExposedError(f"an attribute of a Namespace is had by `await {how}`")
         return super().__getattr__(name)
 
+    @shown_as(Namespace.get)
     async def get(self, *args: Any, **kwds: Any) -> Any:
         """`get(name)`: the value of an attribute; AttributeError where there is none."""
         return await self._own_or("get", "__getattribute__", *args, **kwds)
 
+    @shown_as(Namespace.set)
     async def set(self, *args: Any, **kwds: Any) -> Any:
         """`set(name, value)`: give an attribute a value. Cancelled, it may or may not have it."""
         return await self._own_or("set", "__setattr__", *args, **kwds)
 
+    @shown_as(Namespace.delete)
     async def delete(self, *args: Any, **kwds: Any) -> Any:
         """`delete(name)`: remove an attribute; AttributeError where there is none."""
         return await self._own_or("delete", "__delattr__", *args, **kwds)
@@ -133,6 +140,7 @@ class AsyncEvent(AsyncProxy):
     _own = frozenset({"wait"})
     _kind = re.compile(r"<(threading\.|multiprocessing\.synchronize\.)?Event ")
 
+    @shown_as(Event.wait)
     async def wait(self, *args: Any, **kwds: Any) -> Any:
         """`wait(timeout=None)`: wait up to `timeout` seconds, for ever if None, until it is set;
         whether it is.
@@ -146,14 +154,17 @@ class AsyncEvent(AsyncProxy):
         waits = shared_poll(self._reference, _is_set_within)
         return bool(await waits.wait(limit.left(), limit.latest))
 
+    @shown_as(Event.is_set)
     async def is_set(self, *args: Any, **kwds: Any) -> Any:
         """Whether it is set."""
         return await self._call("is_set", *args, **kwds)
 
+    @shown_as(Event.set)
     async def set(self, *args: Any, **kwds: Any) -> Any:
         """Set it, for every process. Cancelled, it may or may not be set."""
         return await self._call("set", *args, **kwds)
 
+    @shown_as(Event.clear)
     async def clear(self, *args: Any, **kwds: Any) -> Any:
         """Reset it. Cancelled, it may or may not be reset."""
         return await self._call("clear", *args, **kwds)
@@ -172,6 +183,7 @@ class AsyncBarrier(AsyncProxy):
     _own = frozenset({"wait"})
     _kind = re.compile(r"<(threading\.|multiprocessing\.synchronize\.)?Barrier ")
 
+    @shown_as(Barrier.wait)
     async def wait(self, *args: Any, **kwds: Any) -> Any:
         """`wait(timeout=None)`: wait until all parties wait, and return which of them this is,
         from 0 on.
@@ -215,22 +227,27 @@ class AsyncBarrier(AsyncProxy):
                 on_behalf_of_nobody(lambda: reference.ask(reference.request("abort"), 0))
             raise
 
+    @shown_as(Barrier.abort)
     async def abort(self, *args: Any, **kwds: Any) -> Any:
         """Break the barrier: whoever waits, or will wait, gets a `BrokenBarrierError`."""
         return await self._call("abort", *args, **kwds)
 
+    @shown_as(Barrier.reset)
     async def reset(self, *args: Any, **kwds: Any) -> Any:
         """Make it new; whoever waits gets a `BrokenBarrierError`."""
         return await self._call("reset", *args, **kwds)
 
+    @shown_as(Barrier.parties)
     async def parties(self, *args: Any, **kwds: Any) -> Any:
         """How many it takes to pass."""
         return await self._attribute("parties", *args, **kwds)
 
+    @shown_as(Barrier.n_waiting)
     async def n_waiting(self, *args: Any, **kwds: Any) -> Any:
         """How many wait."""
         return await self._attribute("n_waiting", *args, **kwds)
 
+    @shown_as(Barrier.broken)
     async def broken(self, *args: Any, **kwds: Any) -> Any:
         """Whether it is broken."""
         return await self._attribute("broken", *args, **kwds)

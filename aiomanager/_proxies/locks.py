@@ -29,6 +29,7 @@ from .._transport.thread import ThreadConnection
 from .base import AsyncProxy, Limit
 from .long_poll import LongPoll
 from .references import Reference
+from .signatures import Lock, shown_as
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class AsyncLock(AsyncProxy):
     async def __aexit__(self, *_: object) -> None:
         await self.release()
 
+    @shown_as(Lock.acquire)
     async def acquire(self, *args: Any, **kwds: Any) -> Any:
         """`acquire(blocking=True, timeout=None)`: acquire the lock, and say whether that was done.
 
@@ -137,6 +139,7 @@ class AsyncLock(AsyncProxy):
 
         return await self._in_turn("acquire", lambda: reference.ask(request), give_up)
 
+    @shown_as(Lock.release)
     async def release(self, *args: Any, **kwds: Any) -> Any:
         """`release(n=1)`: release the lock, or a semaphore `n` times. Cancelled, it waits all the
         same until that is done.

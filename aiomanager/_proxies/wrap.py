@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing import managers
+from multiprocessing import managers, pool
 from multiprocessing.context import get_spawning_popen
-from typing import Any
+from queue import Queue
+from typing import Any, TypeVar, overload
 
 from .._concurrency.finalizers import cut_at_exit
 from .._ground.addresses import parse
 from .._ground.errors import ConfigurationError, EncodeError, RemoteError
+from .._host.manager import QueueProxy
 from .._queue.prefetching import PREFETCH
 from .._queue.queue import AsyncQueue, reduced_for_hosts
 from .._transport.base import Conversation
@@ -26,11 +29,19 @@ from ..engines.stock.engine import StockEngine
 from ..engines.stock.leftovers import Target
 from .base import AsyncProxy
 from .conditions import AsyncCondition
+from .containers import AsyncArray, AsyncDict, AsyncList, AsyncValue
 from .host_connections import CALL_TIMEOUT, RECONNECT, HostConnections, host_at, host_of
 from .kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
 from .locks import AsyncLock
 from .pools import AsyncPool, AsyncResult
 from .references import Reference, set_wrapper
+from .signatures import TypeAsValue
+
+K = TypeVar("K")
+V = TypeVar("V")
+P = TypeVar("P")
+S = TypeVar("S")
+T = TypeVar("T")
 
 # The first whose methods are all exposed.
 _KINDS: Mapping[frozenset[str], Callable[[Reference], AsyncProxy]] = {
@@ -41,6 +52,14 @@ _KINDS: Mapping[frozenset[str], Callable[[Reference], AsyncProxy]] = {
     frozenset({"get", "wait", "ready", "successful"}): AsyncResult,
     frozenset({"__next__"}): AsyncIteratorProxy,
     frozenset({"__getattribute__", "__setattr__", "__delattr__"}): AsyncNamespace,
+    frozenset({"__delitem__", "items", "keys", "popitem", "setdefault", "update"}): AsyncDict,
+    frozenset({"__delitem__", "append", "extend", "insert", "reverse", "sort"}): AsyncList,
+}
+
+# These expose what many others have too, and nothing else.
+_EXACTLY: Mapping[frozenset[str], Callable[[Reference], AsyncProxy]] = {
+    frozenset({"get", "set"}): AsyncValue,
+    frozenset({"__len__", "__getitem__", "__setitem__"}): AsyncArray,
 }
 
 # What a lock may expose beside `acquire` and `release`; a pool of something has these two as well.
@@ -49,18 +68,71 @@ _LOCK_NAMES = frozenset(
 )
 
 
-def wrap(proxy: Any, *, sentinel: object = None) -> Any:
+# Not `object`: mypy then took `DictProxy[Any, Any]` for either and its result for `Any`.
+_Other = TypeVar("_Other")
+
+
+@overload
+def wrap(proxy: object, as_: TypeAsValue[P], *, sentinel: object = ...) -> P: ...
+@overload
+def wrap(proxy: managers.DictProxy[K, V]) -> AsyncDict[K, V]: ...
+@overload
+def wrap(proxy: managers.ListProxy[T]) -> AsyncList[T]: ...  # type: ignore[overload-overlap]
+@overload
+def wrap(proxy: managers.ValueProxy[T]) -> AsyncValue[T]: ...
+@overload
+def wrap(proxy: managers.Namespace) -> AsyncNamespace: ...
+@overload
+def wrap(proxy: threading.Barrier) -> AsyncBarrier: ...
+@overload
+def wrap(proxy: threading.Condition) -> AsyncCondition: ...
+@overload
+def wrap(proxy: threading.Event) -> AsyncEvent: ...
+@overload
+def wrap(proxy: threading.Lock | threading.RLock | threading.Semaphore) -> AsyncLock: ...
+@overload
+def wrap(proxy: pool.Pool) -> AsyncPool: ...
+@overload
+def wrap(proxy: pool.AsyncResult[T]) -> AsyncResult[T]: ...
+@overload
+def wrap(proxy: pool.IMapIterator[T]) -> AsyncIteratorProxy[T]: ...
+@overload
+def wrap(proxy: Queue[T]) -> AsyncQueue[T]: ...
+@overload
+def wrap(proxy: Queue[T], *, sentinel: S) -> AsyncQueue[T, S | None]: ...
+@overload
+def wrap(proxy: QueueProxy) -> AsyncQueue[Any]: ...
+@overload
+def wrap(proxy: QueueProxy, *, sentinel: object) -> AsyncQueue[Any, Any]: ...
+@overload
+def wrap(proxy: Sequence[T]) -> AsyncArray[T]: ...  # what `SyncManager.Array` is said to give
+@overload
+def wrap(proxy: _Other, *, sentinel: object = ...) -> Any: ...  # pyright: ignore[reportInvalidTypeVarUse]
+def wrap(
+    proxy: Any,
+    as_: object = None,  # noqa: ARG001 - for type checkers alone
+    *,
+    sentinel: object = None,
+) -> Any:
     """Make a proxy of the standard library awaitable, whatever manager it comes from: what
     `SyncManager` offers, and classes that a user registered.
 
     Args:
         proxy: what a manager gave: `manager.dict()`, `manager.get_task_queue()`.
+        as_: what the type checker is to take the result for, where the type of the proxy does not
+            tell: one of our classes, as `AsyncQueue[Job]`, or a `Protocol` of one's own with the
+            methods of a class of one's own, as coroutines. It changes nothing at run time, and
+            nothing checks it then.
         sentinel: for a queue, the item that ends iterations over it; `NO_SENTINEL` for none.
 
     Returns an `AsyncQueue` for what has the methods of a queue, and an `AsyncProxy` for everything
     else. Among these, locks are async context managers, iterators are for `async for`, and a
     `Condition`, `Event`, `Barrier`, `Namespace`, `Pool` or a pool's result has the methods of its
     kind. What the object exposes decides, not how it was registered.
+
+    The type checker has `AsyncDict[K, V]` for a `DictProxy[K, V]`, `AsyncLock` for what
+    `SyncManager.Lock` gives, and so on for all that `SyncManager` makes. Of anything else it knows
+    as much as `as_` says.
 
     It talks to the host on worker threads of its own, and needs no closing: its connections close
     when it is garbage. The proxy itself may be used as before.
@@ -102,7 +174,7 @@ def wrap_reference(reference: Reference, sentinel: object = None) -> Any:
             return kind(reference)
     if {"acquire", "release"} <= exposed <= _LOCK_NAMES:
         return AsyncLock(reference)
-    return AsyncProxy(reference)
+    return _EXACTLY.get(exposed, AsyncProxy)(reference)
 
 
 def is_queue(exposed: Sequence[str] | frozenset[str]) -> bool:
