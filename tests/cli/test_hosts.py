@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from aiomanager import QueueStatistics
+from aiomanager.cli import _standard, _tables
 from aiomanager.cli._app import app
 from aiomanager.cli._demo import story
 from tests.cli.shells import KEY, QUEUES, ROOT, TIMEOUT, Shell, first_line, stop
@@ -133,6 +136,49 @@ def test_stats_are_a_table(shell):
     assert rows[-1].split()[:3] == ["small", "2", "100"]
     assert len(shell.items("small")) == 2
     assert len(shell.call("stats", "jobs").out.splitlines()) == 2
+
+
+LONG = "a_queue_whose_name_is_as_long_as_names_of_services_and_regions_make_it"
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+@pytest.mark.parametrize("names", [["jobs"], [LONG[:40]], ["jobs", LONG]], ids=len)
+def test_stats_never_cut_a_name(capsys, monkeypatch, columns, names):
+    """Where a terminal is too narrow for the table, a queue's counts stand below its name."""
+    monkeypatch.setattr(_standard, "is_terminal", lambda _: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    counts = {name: QueueStatistics(qsize=1234, puts=98765432, is_shutdown=True) for name in names}
+    with _tables.shown(as_json=False, live=False) as show:
+        show(counts)
+    shown = capsys.readouterr().out
+    lines = [line.rstrip() for line in shown.splitlines()]
+    for name in names:
+        (line,) = [line for line in lines if line.startswith(name)]
+        assert line.startswith(f"{name} shut down")
+    for title in ("waiting", "maxsize", "putters"):
+        assert title in shown
+    assert shown.count("1,234") == shown.count("98,765,432") == len(names)
+    assert all(len(line) <= columns for line in lines if LONG not in line)
+
+
+def test_stats_in_a_narrow_terminal(alone):
+    """The same from outside, once and as --watch shows it."""
+    alone.environ |= {"AIOMANAGER_AUTHKEY": KEY, "COLUMNS": "60", "TERM": "xterm"}
+    with alone.start("serve", "--json", "-q", LONG) as host:
+        alone.environ["AIOMANAGER_ADDRESS"] = json.loads(first_line(host))["address"]
+        for options in ([], ["--watch", "--interval", "0.05"]):
+            ours, theirs = os.openpty()
+            with os.fdopen(theirs, "wb") as out, alone.start("stats", *options, out=out) as stats:
+                shown = b""
+                while b"putters" not in shown:
+                    shown += os.read(ours, 4096)
+                if options:
+                    stop(stats, signal.SIGINT)
+                else:
+                    assert stats.wait(TIMEOUT) == 0
+            os.close(ours)
+            assert LONG in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\n]", "", shown.decode())
+        stop(host, signal.SIGTERM)
 
 
 def test_stats_watch_goes_on_until_ctrl_c(shell):
