@@ -32,6 +32,8 @@ from ._queue.leases import NO_SENTINEL
 from ._queue.queue import AsyncQueue, QueueStatistics
 from ._wire.dead_letters import DeadLetter
 
+__version__ = "0.1.0"  # the distribution's too: pyproject.toml reads it here
+
 __all__ = [
     "NO_SENTINEL",
     "AioManagerError",

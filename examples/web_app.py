@@ -2,7 +2,7 @@
 
 Shows:   a host and a worker process in the lifespan of a FastAPI app; a full queue as 503; results
          as server-sent events; a worker that is killed and replaced without losing its job
-Needs:   aiomanager[web]
+Needs:   aiomanager, fastapi, uvicorn
 Run:     python web_app.py [PORT]            or: uvicorn web_app:app
          then open http://127.0.0.1:8000, or:
          curl -d '{"number": 360}' -H 'Content-Type: application/json' http://127.0.0.1:8000/jobs

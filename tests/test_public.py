@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import re
+import tomllib
 from typing import get_args, get_origin
 
 import pytest
 
 import aiomanager
 from aiomanager import AsyncQueue, DeadLetter, Delivery
+from tests.support.programs import PROJECT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_python]
 
@@ -42,6 +45,27 @@ async def test_names_of_a_queue_and_of_its_deliveries():
 def test_public_names(name):
     """All are there, and `from aiomanager import *` brings them."""
     assert hasattr(aiomanager, name)
+
+
+def test_version():
+    """It is the one that the distribution is built with."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "aiomanager/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", aiomanager.__version__)
+
+
+def test_extras_are_for_the_package_itself():
+    """Each is what the part of its name imports, and nothing that only an example needs."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    for extra, requirements in extras.items():
+        modules = sorted((PROJECT / "aiomanager" / extra).rglob("*.py"))
+        source = "".join(path.read_text(encoding="utf-8") for path in modules)
+        for requirement in requirements:
+            (name,) = re.findall(r"^\w+", requirement)
+            assert re.search(rf"^ *(from|import) {name}\b", source, re.MULTILINE), requirement
 
 
 def test_types_of_items_are_for_checkers_alone():

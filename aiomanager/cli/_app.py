@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from importlib import metadata
 from typing import Annotated
 
 import typer
+
+from aiomanager import __version__
 
 from ._consume import consume
 from ._control import keygen, shutdown
@@ -42,7 +43,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"aiomanager {metadata.version('aiomanager')}")
+        typer.echo(f"aiomanager {__version__}")
         raise typer.Exit
 
 
