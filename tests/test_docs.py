@@ -33,6 +33,7 @@ import aiomanager
 from tests.support.programs import PROJECT, Program
 
 README = PROJECT / "README.md"
+README_LINES = 170
 GENERATED = {"benchmarks.md"}
 PAGES = [README, *(p for p in sorted((PROJECT / "docs").glob("*.md")) if p.name not in GENERATED)]
 PACKAGE = Path(aiomanager.__path__[0])
@@ -233,6 +234,15 @@ def test_public_names():
     """Each is mentioned on a page."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [name for name in aiomanager.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.every_python
+def test_the_readme_is_short():
+    """What does not fit has a page in docs/, which the README links."""
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= README_LINES
+    for page in PAGES:
+        assert page == README or f"](docs/{page.name})" in text
 
 
 @pytest.mark.every_python
