@@ -79,7 +79,7 @@ class HostConnections:
         made = here.get((ident, what))
         if made is None:
             made = here[ident, what] = make()
-        return cast(T, made)
+        return cast("T", made)
 
     def turns(self, ident: str, method: str) -> CallLimit:
         """Whose turn it is with a method of an object, on the running event loop."""

@@ -115,7 +115,7 @@ class ThreadConnection(Connection):
             self.close()
 
         try:
-            return cast(T, await self._in_thread(converse))
+            return cast("T", await self._in_thread(converse))
         except Exception:
             raise
         except BaseException:

@@ -15,7 +15,7 @@ import multiprocessing
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from multiprocessing import process
 from multiprocessing.managers import BaseManager
@@ -40,10 +40,8 @@ async def cancelled(queue: Any) -> None:
 
 async def timed_out(queue: Any) -> None:
     """The same, by asyncio's `wait_for`."""
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(queue.get(), 0.1)
-    except TimeoutError:
-        pass
 
 
 async def broken_off(queue: Any) -> None:
@@ -122,10 +120,8 @@ def _hold_by_the_standard_library(options: Options, proxy: Any) -> None:
     """The same with a get that times out, as nothing else can be given up there."""
     import queue
 
-    try:
+    with suppress(queue.Empty):
         (proxy or _proxy(options)).get(True, 0.1)
-    except queue.Empty:
-        pass
     _say_left()
     if options["way"] == "interrupted":
         threading.Event().wait()
