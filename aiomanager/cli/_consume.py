@@ -20,20 +20,14 @@ from aiomanager import NO_SENTINEL, DecodeError, Delivery
 from . import _standard
 from ._commands import PLACEHOLDER, CommandFailed, Commands, Killed, describe
 from ._items import Form
-from ._options import (
-    AddressOption,
-    AuthkeyFileOption,
-    Connection,
-    ReconnectOption,
-    TransportOption,
-    WaitOption,
-)
+from ._options import Connection, connected
 from ._running import INTERRUPTED, CommandError, complain, note, one_line, run
 
 
+@connected
 def consume(
     queue: Annotated[str, typer.Argument(help="The queue's name at the host.")],
-    address: AddressOption,
+    connection: Connection,
     command: Annotated[
         str,
         typer.Option(
@@ -82,10 +76,6 @@ def consume(
     no_sentinel: Annotated[
         bool, typer.Option("--no-sentinel", help="None is an item like others, and ends nothing.")
     ] = False,
-    authkey_file: AuthkeyFileOption = None,
-    wait: WaitOption = 0.0,
-    reconnect: ReconnectOption = 30.0,
-    transport: TransportOption = None,
 ) -> None:
     """Run a command for each item of a queue.
 
@@ -98,7 +88,6 @@ def consume(
         raise typer.BadParameter("--keep-going and --dead-letter exclude each other")
     form = Form.JSON if as_json else Form.TEXT
     parts = _split(command)
-    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     # What the library logs there is what `_Failures` says in more words.
     logging.getLogger("aiomanager").addFilter(lambda record: "gave up" not in record.msg)

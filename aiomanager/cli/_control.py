@@ -9,19 +9,13 @@ from typing import Annotated
 import typer
 
 from . import _standard
-from ._options import (
-    AddressOption,
-    AuthkeyFileOption,
-    Connection,
-    ReconnectOption,
-    TransportOption,
-    WaitOption,
-)
+from ._options import Connection, connected
 from ._running import complain, run
 
 
+@connected
 def shutdown(
-    address: AddressOption,
+    connection: Connection,
     queues: Annotated[
         list[str] | None, typer.Argument(metavar="QUEUE", help="The queues to shut down.")
     ] = None,
@@ -31,10 +25,6 @@ def shutdown(
     immediate: Annotated[
         bool, typer.Option("--immediate", help="Drop the items that wait in the queues.")
     ] = False,
-    authkey_file: AuthkeyFileOption = None,
-    wait: WaitOption = 0.0,
-    reconnect: ReconnectOption = 30.0,
-    transport: TransportOption = None,
 ) -> None:
     """Shut down queues, or the host itself.
 
@@ -45,7 +35,6 @@ def shutdown(
         raise typer.BadParameter("name queues, or give --host")
     if host and immediate:
         raise typer.BadParameter("--immediate is for queues: the end of a host drops everything")
-    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager:

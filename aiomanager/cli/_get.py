@@ -22,23 +22,17 @@ from aiomanager import (
 
 from . import _standard
 from ._items import Form, render
-from ._options import (
-    AddressOption,
-    AuthkeyFileOption,
-    Connection,
-    ReconnectOption,
-    TransportOption,
-    WaitOption,
-)
+from ._options import Connection, connected
 from ._running import CommandError, run, warn
 
 # How many items this process holds that it has not written yet.
 AHEAD = 64
 
 
+@connected
 def get(
     queue: Annotated[str, typer.Argument(help="The queue's name at the host.")],
-    address: AddressOption,
+    connection: Connection,
     count: Annotated[
         int | None,
         typer.Option(
@@ -74,10 +68,6 @@ def get(
         bool,
         typer.Option("--no-sentinel", help="None is an item like others, and ends nothing."),
     ] = False,
-    authkey_file: AuthkeyFileOption = None,
-    wait: WaitOption = 0.0,
-    reconnect: ReconnectOption = 30.0,
-    transport: TransportOption = None,
 ) -> None:
     """Get items out of a queue and write each on a line.
 
@@ -91,7 +81,6 @@ def get(
     if follow and count is not None:
         raise typer.BadParameter("--follow and --count exclude each other")
     form = Form.JSON if as_json else Form.TEXT
-    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager, anyio.create_task_group() as tasks:

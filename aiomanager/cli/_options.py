@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -28,66 +31,59 @@ class Transport(StrEnum):
     thread = "thread"
 
 
-AddressOption = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        "-a",
-        envvar=ADDRESS_VARIABLE,
-        metavar="ADDRESS",
-        help="Where the host is: tcp://host:port, host:port, unix:///path or a path.",
-        rich_help_panel=_PANEL,
-    ),
-]
-AuthkeyFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--authkey-file",
-        metavar="FILE",
-        help=f"A file with the authkey; without it, the key is ${AUTHKEY_VARIABLE}.",
-        rich_help_panel=_PANEL,
-    ),
-]
-WaitOption = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        metavar="SECONDS",
-        min=0,
-        help="How long to wait for a host that is still starting.",
-        rich_help_panel=_PANEL,
-    ),
-]
-ReconnectOption = Annotated[
-    float,
-    typer.Option(
-        "--reconnect",
-        metavar="SECONDS",
-        min=0,
-        help="How long the host may be away before that is an error; inf for ever.",
-        rich_help_panel=_PANEL,
-    ),
-]
-TransportOption = Annotated[
-    Transport | None,
-    typer.Option(
-        "--transport",
-        help="How to talk to the host: the event loop's sockets, or worker threads. "
-        "Left out, sockets where the address is one.",
-        rich_help_panel=_PANEL,
-    ),
-]
-
-
 @dataclass(frozen=True)
 class Connection:
-    """The connection options of one command."""
+    """The connection options of one command; see `connected`."""
 
-    address: str
-    authkey_file: Path | None
-    wait: float
-    reconnect: float
-    transport: Transport | None
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address",
+            "-a",
+            envvar=ADDRESS_VARIABLE,
+            metavar="ADDRESS",
+            help="Where the host is: tcp://host:port, host:port, unix:///path or a path.",
+            rich_help_panel=_PANEL,
+        ),
+    ]
+    authkey_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--authkey-file",
+            metavar="FILE",
+            help=f"A file with the authkey; without it, the key is ${AUTHKEY_VARIABLE}.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="How long to wait for a host that is still starting.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = 0.0
+    reconnect: Annotated[
+        float,
+        typer.Option(
+            "--reconnect",
+            metavar="SECONDS",
+            min=0,
+            help="How long the host may be away before that is an error; inf for ever.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = 30.0
+    transport: Annotated[
+        Transport | None,
+        typer.Option(
+            "--transport",
+            help="How to talk to the host: the event loop's sockets, or worker threads. "
+            "Left out, sockets where the address is one.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
 
     def open(self) -> AsyncManager:
         """The manager, to be used in `async with`.
@@ -108,6 +104,26 @@ class Connection:
             reconnect=self.reconnect,
             transport=None if self.transport is None else self.transport.value,
         )
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Connection`, in the place of its argument `connection`."""
+    options = inspect.signature(Connection, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        connection = Connection(**{name: values.pop(name) for name in options})
+        command(connection=connection, **values)
+
+    signature = inspect.signature(command, eval_str=True)
+    # By keyword alone, as typer gives them: then those without a default may come last.
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for own in signature.parameters.values()
+        for parameter in (options.values() if own.name == "connection" else [own])
+    ]
+    cast("Any", with_options).__signature__ = signature.replace(parameters=parameters)
+    return with_options
 
 
 def read_authkey(path: Path | None) -> str | bytes | None:

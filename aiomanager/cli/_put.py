@@ -11,20 +11,14 @@ from aiomanager import AsyncQueue, QueueFull, QueueShutDown
 
 from . import _standard
 from ._items import Form, Lines, parse
-from ._options import (
-    AddressOption,
-    AuthkeyFileOption,
-    Connection,
-    ReconnectOption,
-    TransportOption,
-    WaitOption,
-)
+from ._options import Connection, connected
 from ._running import CommandError, note, run
 
 
+@connected
 def put(
     queue: Annotated[str, typer.Argument(help="The queue's name at the host.")],
-    address: AddressOption,
+    connection: Connection,
     items: Annotated[
         list[str] | None,
         typer.Argument(
@@ -56,10 +50,6 @@ def put(
             help="How long to wait for room in a full queue; left out, for ever.",
         ),
     ] = None,
-    authkey_file: AuthkeyFileOption = None,
-    wait: WaitOption = 0.0,
-    reconnect: ReconnectOption = 30.0,
-    transport: TransportOption = None,
 ) -> None:
     """Put items in a queue: arguments, or lines.
 
@@ -70,7 +60,6 @@ def put(
     if as_json and as_bytes:
         raise typer.BadParameter("--json and --bytes exclude each other")
     form = Form.JSON if as_json else Form.BYTES if as_bytes else Form.TEXT
-    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager:

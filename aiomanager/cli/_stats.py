@@ -10,19 +10,13 @@ import typer
 
 from aiomanager import AsyncManager
 
-from ._options import (
-    AddressOption,
-    AuthkeyFileOption,
-    Connection,
-    ReconnectOption,
-    TransportOption,
-    WaitOption,
-)
+from ._options import Connection, connected
 from ._running import CommandError, run
 
 
+@connected
 def stats(
-    address: AddressOption,
+    connection: Connection,
     queues: Annotated[
         list[str] | None,
         typer.Argument(metavar="QUEUE", help="Which queues; left out, all that the host has."),
@@ -37,10 +31,6 @@ def stats(
     as_json: Annotated[
         bool, typer.Option("--json", help="One line of JSON for each queue.")
     ] = False,
-    authkey_file: AuthkeyFileOption = None,
-    wait: WaitOption = 0.0,
-    reconnect: ReconnectOption = 30.0,
-    transport: TransportOption = None,
 ) -> None:
     """Show what waits in queues, and what was done.
 
@@ -50,8 +40,6 @@ def stats(
     number of waiting items alone.
     """
     from ._tables import shown
-
-    connection = Connection(address, authkey_file, wait, reconnect, transport)
 
     async def main() -> None:
         async with connection.open() as manager:
