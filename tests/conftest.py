@@ -25,6 +25,7 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
 from tests.support import leaks
+from tests.support.faults import Relay, RestartableHost, relay
 
 hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tests")
@@ -92,6 +93,27 @@ def socket_path(scratch: Path, _socket_numbers: Iterator[int]) -> str:
 @pytest.fixture(scope="session")
 def _socket_numbers() -> Iterator[int]:
     return itertools.count()
+
+
+@pytest.fixture
+def host(socket_path: str) -> Iterator[RestartableHost]:
+    """A host of ours in a process of its own, which can be killed and started again. Its queue
+    `jobs` has no bound, and `small` has room for one item."""
+    with RestartableHost(socket_path) as running:
+        yield running
+
+
+@pytest.fixture
+def wire(host: RestartableHost) -> Iterator[Relay]:
+    """A wire to that host, which can be made to misbehave."""
+    with relay(f"{host.path}.wire", host.path) as between:
+        yield between
+
+
+@pytest.fixture(params=["stream", "thread"])
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Each transport by which a client of ours talks to a host."""
+    return request.param
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,10 +23,10 @@ from types import FrameType
 from typing import Any
 
 import aiomanager
+from tests.support.hosts import KEY
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "aiomanager"
-KEY = b"a key of the tests, long enough"
 
 # A file, as in the package, and the functions in it: each in order of the first visit.
 Visits = dict[str, list[str]]

@@ -15,30 +15,6 @@ from tests.support.hosted_calls import Call, FakeTimers, Owner
 pytestmark = pytest.mark.every_python
 
 
-@pytest.fixture
-def clock() -> FakeTimers:
-    """A clock that stands until it is moved."""
-    return FakeTimers()
-
-
-@pytest.fixture
-def queue(clock: FakeTimers) -> HostedQueue:
-    """A queue without bounds."""
-    return HostedQueue(clock)
-
-
-@pytest.fixture
-def one(queue: HostedQueue) -> Owner:
-    """One who uses the queue."""
-    return Owner(queue, "one")
-
-
-@pytest.fixture
-def other(queue: HostedQueue) -> Owner:
-    """Another who uses the queue."""
-    return Owner(queue, "other")
-
-
 def taken(owner: Owner, count: int = 1, channel: str | None = None) -> Call:
     """Let an owner receive items and take them."""
     call = owner.receive(count)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import pickle
 import socket
-from types import TracebackType
 from typing import Any, Self
 
 from aiomanager._ground.buffers import Buffer
@@ -109,12 +108,7 @@ class RawClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

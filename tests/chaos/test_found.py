@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -16,24 +15,10 @@ from tests.chaos.raw import RawClient, StockQueue, connect
 from tests.chaos.stage import KEY, QUEUE, Stage
 from tests.chaos.waits import until
 from tests.support.faults import KEY as FAULTS_KEY
-from tests.support.faults import Relay, RestartableHost, relay
+from tests.support.faults import Relay, RestartableHost
 from tests.support.waiting import wait_until
 
 HANDSHAKE_TIMEOUT = 1.0  # enough for one that is not silent, on a machine under load
-
-
-@pytest.fixture
-def host(socket_path: str) -> Iterator[RestartableHost]:
-    """A host that can be killed and started again; its queue `small` has room for one item."""
-    with RestartableHost(socket_path) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(host: RestartableHost) -> Iterator[Relay]:
-    """A wire to the host."""
-    with relay(host.path + "r", host.path) as between:
-        yield between
 
 
 @pytest.mark.parametrize("timeout", [math.inf, math.nan, 1e10, 1e300])

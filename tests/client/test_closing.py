@@ -21,7 +21,6 @@ CALLS = 20_000
 
 # Not with asyncio's debug mode, which takes as long for so many tasks as all the rest.
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 def test_a_manager_closes_with_many_calls_pending(
     socket_path, transport: Any, backend, monkeypatch
 ):

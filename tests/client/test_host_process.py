@@ -22,6 +22,7 @@ import pytest
 import aiomanager
 from aiomanager import ConfigurationError
 from tests.conftest import HAS_UVLOOP
+from tests.support.hosts import is_gone
 from tests.support.waiting import wait_until_sync
 
 # What a user might write: no function main, no guard.
@@ -73,19 +74,10 @@ def first_line(process: Program) -> str:
     return process.stdout.readline().strip()
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; the zombie of an orphan has."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
 # -- in this process --------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_hosts_until_the_end_of_the_block(transport):
     """Queues of their sizes, in a process that is gone afterwards, at an address that only its
     owner can open, with a key that nobody knows."""

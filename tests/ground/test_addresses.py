@@ -124,7 +124,6 @@ def path(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Path]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_connect_by_each_form_of_a_port(port: int, transport: Any):
     """A pair, or a URL."""
     for address in (
@@ -139,7 +138,6 @@ async def test_connect_by_each_form_of_a_port(port: int, transport: Any):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_connect_by_each_form_of_a_path(path: Path, transport: Any):
     """A str, a Path, or the URL that a manager has for others."""
     async with aiomanager.connect(path, KEY, transport=transport) as manager:
@@ -163,7 +161,6 @@ def ipv6_port() -> Iterator[int]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_connect_by_ipv6(ipv6_port: int, transport: Any):
     """In the brackets that URLs have for it."""
     async with aiomanager.connect(f"tcp://[::1]:{ipv6_port}", KEY, transport=transport) as manager:
@@ -173,7 +170,6 @@ async def test_connect_by_ipv6(ipv6_port: int, transport: Any):
 
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract names")
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_connect_by_an_abstract_name(socket_path: str, transport: Any):
     """As it is, or by the URL that a manager has for others, which any terminal can show; before a
     host is there that is said, or waited for."""

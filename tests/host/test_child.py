@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hosts import KEY, script, serving, stock_queue
+from tests.support.hosts import KEY, is_gone, script, serving, stock_queue
 from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.every_python
@@ -155,17 +154,8 @@ def test_it_ends_with_an_owner_that_is_killed(how: str, socket_path: str):
         host = int(owner.stdout.readline())
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-        wait_until_sync(lambda: not is_running(host), timeout=5, description="the host ends")
+        wait_until_sync(lambda: is_gone(host), timeout=5, description="the host ends")
     assert not Path(socket_path).exists()
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process that is not ours to wait for is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_an_owner_that_says_nothing(socket_path: str):

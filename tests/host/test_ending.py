@@ -21,6 +21,7 @@ from tests.support.hosts import (
     authenticated,
     dial,
     is_closed,
+    listens,
     script,
     serving,
     stock_client,
@@ -42,13 +43,6 @@ manager = QueueManager(sys.argv[1], b"a key of the tests, long enough", queues={
 SERVE_FOREVER = _SERVE + "manager.serve_forever()\nprint('after')\n"
 # What a script for the standard library's manager does.
 GET_SERVER = _SERVE + "manager.get_server().serve_forever()\nprint('after')\n"
-
-
-def listens(path: str) -> bool:
-    """Whether somebody accepts connections there."""
-    with contextlib.suppress(OSError), dial(path):
-        return True
-    return False
 
 
 @contextlib.contextmanager

@@ -53,12 +53,6 @@ def python(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["stream", "thread"])
-def transport(request: pytest.FixtureRequest) -> Any:
-    """Each transport of ours."""
-    return request.param
-
-
 @pytest.fixture
 def parcel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An object whose class can be imported here, and by whom `tmp_path` is given to."""

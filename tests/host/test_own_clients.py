@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,13 +24,6 @@ from tests.support.waiting import wait_until_sync
 from tests.support.wire import OwnMessages
 
 pytestmark = pytest.mark.every_python
-
-
-@pytest.fixture
-def host() -> Iterator[QueueServer]:
-    """A host of two queues."""
-    with serving() as server:
-        yield server
 
 
 # -- requests and replies ---------------------------------------------------------------------

@@ -7,7 +7,6 @@ remembers is said when a client connects.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,18 +22,10 @@ from aiomanager._host.client_sessions import (
 from aiomanager._host.faces import Answer
 from aiomanager._host.server import QueueServer
 from tests.support.hosted_calls import FakeTimers
-from tests.support.hosts import serving
 from tests.support.own_client import client, data_of
 from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.every_python
-
-
-@pytest.fixture
-def host() -> Iterator[QueueServer]:
-    """A host of two queues."""
-    with serving() as server:
-        yield server
 
 
 def test_a_client_that_connects_again_has_given_up_its_older_connection(host: QueueServer):

@@ -21,7 +21,7 @@ import aiomanager
 from aiomanager import ConfigurationError, QueueManager
 from aiomanager._host.listener import Listener
 from aiomanager._host.server import QueueServer
-from tests.support.hosts import KEY, dial, script, serving, stock_queue
+from tests.support.hosts import KEY, dial, is_gone, script, serving, stock_queue
 from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.every_python
@@ -129,19 +129,10 @@ def test_a_started_host_ends_with_a_parent_that_is_killed(
         parent.send_signal(signal.SIGKILL)
         parent.wait()
         try:
-            wait_until_sync(lambda: not is_running(host), timeout=5, description="the host ends")
+            wait_until_sync(lambda: is_gone(host), timeout=5, description="the host ends")
         finally:
             os.killpg(parent.pid, signal.SIGKILL)
     assert not Path(socket_path).exists()
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process that is not ours to wait for is there."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
-        return False
-    return state != "Z"
 
 
 # -- addresses --------------------------------------------------------------------------------

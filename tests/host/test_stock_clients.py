@@ -25,13 +25,6 @@ pytestmark = pytest.mark.every_python
 ShutDown: Any = getattr(queue, "ShutDown", None)
 
 
-@pytest.fixture
-def host() -> Iterator[QueueServer]:
-    """A host of two queues."""
-    with serving() as server:
-        yield server
-
-
 @pytest.fixture(params=[None, ("127.0.0.1", 0)], ids=["unix", "tcp"])
 def anywhere(request: pytest.FixtureRequest) -> Iterator[QueueServer]:
     """A host of two queues, on either kind of socket."""

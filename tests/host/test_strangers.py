@@ -27,6 +27,7 @@ from tests.support.hosts import (
     authenticated,
     dial,
     is_closed,
+    listens,
     script,
     serving,
     stock_client,
@@ -278,15 +279,6 @@ manager = QueueManager(
 )
 manager.serve_forever()
 """
-
-
-def listens(path: str) -> bool:
-    """Whether a host takes connections there; its file is there a little earlier."""
-    try:
-        dial(path).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_without_descriptors_the_host_goes_on(socket_path: str):

@@ -66,7 +66,6 @@ async def test_a_queue_of_our_host(our_host):
 
 # -- AsyncManager.proxy ------------------------------------------------------------
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_a_name_of_a_stock_host(manager, transport):
     """`proxy` calls what is registered, and gives what `wrap` gives."""
     before = manager._number_of_objects()
@@ -88,7 +87,6 @@ async def test_a_name_of_a_stock_host(manager, transport):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_a_name_of_our_host(our_host, transport):
     """Objects beside its queues, and the queues themselves."""
     async with aiomanager.connect(our_host.address, objects.KEY, transport=transport) as connected:

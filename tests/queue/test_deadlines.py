@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -14,33 +14,10 @@ import pytest
 
 import aiomanager
 from aiomanager import ConnectionLostError, QueueEmpty
-from tests.support.faults import Relay, RestartableHost, relay
 from tests.support.hosts import KEY
 from tests.support.waiting import wait_until, while_busy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_python]
-
-LANES = ("stream", "thread")
-
-
-@pytest.fixture
-def host(socket_path: str) -> Iterator[RestartableHost]:
-    """A host with a queue of jobs."""
-    with RestartableHost(socket_path) as host:
-        yield host
-
-
-@pytest.fixture
-def wire(host: RestartableHost, socket_path: str) -> Iterator[Relay]:
-    """What a client goes through that shall be cut off."""
-    with relay(f"{socket_path}.wire", host.path) as wire:
-        yield wire
-
-
-@pytest.fixture(params=LANES)
-def transport(request: pytest.FixtureRequest) -> Any:
-    """Each transport to the host."""
-    return request.param
 
 
 class Ended:

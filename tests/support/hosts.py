@@ -14,6 +14,8 @@ from multiprocessing import connection
 from multiprocessing.managers import BaseManager
 from typing import Any
 
+import psutil
+
 from aiomanager._host.listener import Address
 from aiomanager._host.server import QueueServer
 from aiomanager._host.settings import HostRegistry, HostSettings
@@ -111,6 +113,23 @@ def authenticated(address: Any, key: bytes = KEY) -> Iterator[connection.Connect
         stdlib.answer_challenge(conn, key)
         stdlib.deliver_challenge(conn, key)
         yield conn
+
+
+def listens(address: Any) -> bool:
+    """Whether somebody takes connections there; the file of a socket is there a little earlier."""
+    try:
+        dial(address).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; the zombie of an orphan has."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_closed(sock: socket.socket, timeout: float = 5.0) -> bool:

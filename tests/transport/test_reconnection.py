@@ -7,37 +7,16 @@ lose.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
 
 import aiomanager
-from tests.support.faults import KEY, Relay, RestartableHost, relay
+from tests.support.faults import KEY, Relay, RestartableHost
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.may_block(reason="the tests start processes")]
-
-
-@pytest.fixture
-def host(tmp_path_factory: pytest.TempPathFactory, socket_path: str) -> Iterator[RestartableHost]:
-    """A host that can be killed and started again."""
-    with RestartableHost(socket_path) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(host: RestartableHost) -> Iterator[Relay]:
-    """A wire to the host."""
-    with relay(host.path + "r", host.path) as between:
-        yield between
-
-
-@pytest.fixture(params=["stream", "thread"])
-def transport(request: pytest.FixtureRequest) -> Any:
-    """Both transports."""
-    return request.param
 
 
 async def test_a_host_that_is_shut_down_tells_its_clients(

@@ -12,18 +12,10 @@ import anyio.to_thread
 import pytest
 
 import aiomanager
-from tests.support.faults import RestartableHost
 from tests.support.hosts import KEY
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_python]
-
-
-@pytest.fixture
-def host(socket_path: str) -> Iterator[RestartableHost]:
-    """A host with a queue of jobs."""
-    with RestartableHost(socket_path) as host:
-        yield host
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,13 +55,6 @@ async def in_children_meanwhile(count, work):
 """
 
 
-@pytest.fixture
-def host(socket_path: str) -> Iterator[RestartableHost]:
-    """A host with a queue of jobs."""
-    with RestartableHost(socket_path) as host:
-        yield host
-
-
 def run(tmp_path: Path, host: RestartableHost, code: str, *args: str) -> list[str]:
     """What a program writes that ends well."""
     path = tmp_path / "program.py"
@@ -102,7 +94,6 @@ asyncio.run(rest())
     assert output == ["True"]
 
 
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 def test_two_hundred_forks_under_load_change_nothing_for_the_parent(host, tmp_path, transport):
     """Its puts, its waits and its leases stand, whether a child does nothing, tries to use what
     is the parent's, or leaves by `os._exit`; no connection is made again."""

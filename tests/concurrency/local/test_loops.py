@@ -10,7 +10,7 @@ import pickle
 import threading
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import anyio
@@ -20,7 +20,6 @@ import aiomanager
 from aiomanager import ConfigurationError, ConnectionLostError
 from aiomanager._concurrency.event_loop import current_loop
 from tests.support import leaks
-from tests.support.faults import RestartableHost
 from tests.support.hosts import KEY, stock_queue
 from tests.support.waiting import wait_until_sync
 
@@ -28,13 +27,6 @@ from tests.support.waiting import wait_until_sync
 pytestmark = [pytest.mark.every_python, pytest.mark.may_leave("tasks")]
 
 BACKENDS = ("asyncio", "trio")
-
-
-@pytest.fixture
-def host(socket_path: str) -> Iterator[RestartableHost]:
-    """A host with a queue of jobs."""
-    with RestartableHost(socket_path) as host:
-        yield host
 
 
 class OtherLoop:
@@ -354,7 +346,6 @@ def test_neither_the_loop_nor_its_connections_stay(kind, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 def test_a_loop_that_ends_while_it_connects(host, transport, backend):
     """Whoever was connecting has left; nothing was left open, and nothing stays."""
 

@@ -17,8 +17,7 @@ from typing import Any
 import psutil
 
 import aiomanager
-
-KEY = b"a key of the tests, long enough"
+from tests.support.hosts import KEY
 
 # Stock: the standard library's own manager, with each of its two kinds of queue.
 KINDS = ("memory", "ours", "stock-queue", "stock-joinable")

@@ -11,11 +11,11 @@ from aiomanager import (
     DecodeError,
     Delivery,
     EncodeError,
-    QueueEmpty,
     QueueFull,
     QueueShutDown,
 )
 from tests.engines.contract.foreign import Parcel, lose
+from tests.engines.contract.states import assert_all_done, has
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -25,14 +25,6 @@ async def next_of(queue):
     """The next delivery."""
     with anyio.fail_after(5):
         return await anext(queue.deliveries())
-
-
-async def assert_all_done(queue):
-    """Nothing is in the queue, and nothing is out."""
-    with anyio.fail_after(5):
-        await queue.join()
-    with pytest.raises(QueueEmpty):
-        await queue.get(timeout=0.1)
 
 
 async def test_ack(queue):
@@ -220,13 +212,9 @@ async def test_move_to_a_full_queue(queue, manager, place):
     async with anyio.create_task_group() as group:
         group.start_soon(delivery.move, target, "moved")
         if not place.host.is_stock:
-            await wait_until(lambda: _has(target, 2), description="there was room")
+            await wait_until(lambda: has(target, 2), description="there was room")
         assert [await target.get(timeout=5) for _ in range(2)] == ["first", "moved"]
     await assert_all_done(queue)
-
-
-async def _has(queue, count):
-    return await queue.qsize() == count
 
 
 async def test_a_move_that_cannot_be(queue, manager, place):

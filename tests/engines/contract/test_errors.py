@@ -29,7 +29,7 @@ from aiomanager import (
     RemoteError,
 )
 from tests.engines.contract import foreign
-from tests.engines.contract.hosts import KEY
+from tests.support.hosts import KEY
 from tests.support.waiting import while_busy
 
 pytestmark = pytest.mark.anyio
@@ -190,12 +190,6 @@ async def test_an_empty_key(remote, key):
     """It is none."""
     with soon(ConfigurationError, "authkey is empty"):
         await connect(remote.host.address, key, transport=remote.transport)
-
-
-@pytest.fixture(params=["stream", "thread"])
-def transport(request):
-    """Both transports, where it does not matter which host there would be."""
-    return request.param
 
 
 async def test_a_path_at_which_there_is_nothing(socket_path, transport):

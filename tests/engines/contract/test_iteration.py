@@ -7,18 +7,11 @@ import itertools
 import anyio
 import pytest
 
-from aiomanager import NO_SENTINEL, DecodeError, QueueEmpty
+from aiomanager import NO_SENTINEL, DecodeError
 from tests.engines.contract.foreign import Parcel, lose
+from tests.engines.contract.states import assert_all_done
 
 pytestmark = pytest.mark.anyio
-
-
-async def assert_all_done(queue):
-    """Nothing is in the queue, and nothing is out."""
-    with anyio.fail_after(5):
-        await queue.join()
-    with pytest.raises(QueueEmpty):
-        await queue.get(timeout=0.1)
 
 
 async def test_iteration_ends_at_none(queue):

@@ -11,6 +11,7 @@ import pytest
 
 from aiomanager import ConfigurationError, DecodeError, QueueEmpty
 from tests.engines.contract.foreign import Parcel, lose
+from tests.engines.contract.states import has
 from tests.support.waiting import wait_until, while_busy
 
 pytestmark = pytest.mark.anyio
@@ -71,14 +72,10 @@ async def _at_once(get):
         return None
 
 
-async def _has(queue, count):
-    return await queue.qsize() == count
-
-
 async def test_get_nowait_by_many_at_once(queue):
     """Each item goes to one of them, and the others hear that there is none."""
     await queue.put_many(range(5))
-    await wait_until(lambda: _has(queue, 5), description="the items are in")
+    await wait_until(lambda: has(queue, 5), description="the items are in")
     got = []
 
     async def get():

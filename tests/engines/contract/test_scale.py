@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 from tests.engines.contract import waiting_gets
-from tests.engines.contract.hosts import KEY, Place
-from tests.support.hosts import stock_queue
+from tests.engines.contract.hosts import Place
+from tests.support.hosts import KEY, stock_queue
 from tests.support.programs import PROJECT, Program
 from tests.support.waiting import while_busy
 
@@ -113,7 +113,6 @@ async def test_ten_thousand_waiting_gets(queue):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["ours", "stock-queue"])
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 async def test_two_hundred_who_connect_at_once(tcp_processes, kind, transport):
     """All are served over TCP, although the backlog of a stock host has room for 16 of them up to
     Python 3.12."""

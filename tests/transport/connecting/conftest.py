@@ -12,8 +12,7 @@ from aiomanager._ground.addresses import parse
 from aiomanager._host.server import QueueServer
 from aiomanager._transport.stream import StreamTransport
 from aiomanager._transport.thread import ThreadTransport
-from tests.support.hosts import serving
-from tests.transport.connecting.rogues import KEY
+from tests.support.hosts import KEY, serving
 
 MakeTransport = Callable[..., Any]
 

@@ -10,14 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing import connection
-from types import TracebackType
 from typing import Any, Self
 
 from aiomanager._wire.framing import pack
+from tests.support.hosts import KEY
 from tests.support.waiting import wait_until_sync
 from tests.support.wire import stock_server_handshake
-
-KEY = b"a key of the tests, long enough"
 
 
 class Rogue:
@@ -46,12 +44,7 @@ class Rogue:
         self._run(self._accept)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -358,11 +351,6 @@ class BlackHole:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for sock in [*self._held, self._listener]:
             sock.close()

@@ -22,9 +22,9 @@ from aiomanager._ground.addresses import Address
 from aiomanager._transport import base, connecting, stream, thread
 from aiomanager._transport.errors import unreachable
 from aiomanager._wire.handshake import Handshake, client_handshake
+from tests.support.hosts import KEY
 from tests.support.waiting import wait_until
 from tests.transport.connecting import rogues
-from tests.transport.connecting.rogues import KEY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_python]
 

@@ -12,9 +12,8 @@ import pytest
 
 import aiomanager
 from aiomanager import ConnectionLostError
-from tests.support.hosts import ends, script
+from tests.support.hosts import KEY, ends, script
 from tests.support.waiting import wait_until, while_busy
-from tests.transport.connecting.rogues import KEY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_python]
 

@@ -16,9 +16,10 @@ import aiomanager
 from aiomanager import AuthenticationError, ConnectionLostError
 from aiomanager._transport.approach import Place
 from aiomanager._transport.connecting import interleaved
+from tests.support.hosts import KEY
 from tests.support.waiting import wait_until, while_busy
 from tests.transport.connecting import rogues
-from tests.transport.connecting.rogues import KEY, BlackHole, Rogue
+from tests.transport.connecting.rogues import BlackHole, Rogue
 
 pytestmark = [
     pytest.mark.anyio,

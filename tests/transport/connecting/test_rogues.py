@@ -16,6 +16,7 @@ import aiomanager
 from aiomanager import AuthenticationError, ConnectionLostError
 from aiomanager._transport import connecting
 from aiomanager._transport.base import call_function
+from tests.support.hosts import KEY
 from tests.support.waiting import while_busy
 from tests.transport.connecting import rogues
 from tests.transport.connecting.rogues import Rogue
@@ -142,7 +143,7 @@ async def test_connect_has_that_deadline(transport_name: Any):
     with rogues.Drips() as rogue:
         with within(TIMEOUT, ConnectionLostError, "no host answered"):
             async with aiomanager.connect(
-                rogue.address, rogues.KEY, transport=transport_name, connect_timeout=TIMEOUT
+                rogue.address, KEY, transport=transport_name, connect_timeout=TIMEOUT
             ):
                 pass
         rogue.all_gone()

@@ -18,9 +18,8 @@ import pytest
 from aiomanager import AuthenticationError, ConnectionLostError
 from aiomanager._ground.addresses import Address
 from aiomanager._transport.thread import ThreadTransport
-from tests.support.hosts import serving
+from tests.support.hosts import KEY, serving
 from tests.support.waiting import wait_until, while_busy
-from tests.transport.connecting.rogues import KEY
 
 pytestmark = [
     pytest.mark.anyio,
