@@ -22,6 +22,7 @@ from .._ground.errors import AioManagerError, ConfigurationError, ConnectionLost
 from .._host.faces import STOCK_METHODS
 from .._proxies.base import AsyncProxy
 from .._proxies.host_connections import host_of
+from .._proxies.item_codec import ItemCodec
 from .._proxies.references import Reference
 from .._proxies.wrap import create, passed_on, unknown_name
 from .._queue.prefetching import PREFETCH
@@ -163,6 +164,7 @@ class AsyncManager(HostedObjects):
                 *options,
                 reduce=partial(self._passed_on, name, *options),
                 methods=None if self._hosts(name) else partial(self._methods_of, name),
+                codec=ItemCodec(),
             )
             return self._queues[name]
         check_options(self._queues[name], sentinel, prefetch)

@@ -17,13 +17,11 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from .._concurrency.event_loop import spawn
-from .._concurrency.finalizers import afterwards, logger
+from .._concurrency.finalizers import afterwards
 from .._concurrency.futures import Failure, run_to_completion
 from .._ground.addresses import Address, parse
 from .._ground.buffers import Buffer
 from .._ground.errors import (
-    AioManagerError,
     ConfigurationError,
     ConnectionLostError,
     EncodeError,
@@ -31,9 +29,8 @@ from .._ground.errors import (
 )
 from .._transport.base import Conversation
 from .._transport.thread import ThreadConnection
-from .._wire.framing import BULK_SIZE
-from .._wire.items import STOCK_PROTOCOL, decode, dumps_for_hosts
-from .._wire.replies import NotThereError, ReplyUnpickler, load_reply
+from .._wire.items import STOCK_PROTOCOL, dumps_for_hosts
+from .._wire.replies import NotThereError, load_reply
 from .host_connections import HostConnections, host_at
 
 T = TypeVar("T")
@@ -337,37 +334,6 @@ def _is_at(token_address: Any, address: Address) -> bool:
         # How a host that listens everywhere calls itself.
         return bool(token_address[1] == address.value[1])
     return parse(token_address) == address
-
-
-def decode_item(data: Buffer) -> tuple[Any, anyio.Event | None]:
-    """`items.decode`, with proxies wrapped. Where there are any, their hosts are told of these
-    references in the background, and the event says when that is over. Before that, whoever put
-    the item must not learn that it is done, as he may give up his own reference then."""
-    # To look for them takes less time than the better unpickler, unless there is much to look at.
-    # `in` would take three times as long as `find`, as it asks first whether the name is a number.
-    if len(data) < BULK_SIZE and bytes(data).find(b"RebuildProxy") < 0:
-        return decode(data), None
-    found = Found(None)
-    item = decode(data, lambda data: ReplyUnpickler(data, found).load())
-    if not found.uncounted:
-        return item, None
-    counted = anyio.Event()
-    spawn(partial(_count, found.uncounted, counted))
-    return item, counted
-
-
-async def _count(references: Sequence[Reference], counted: anyio.Event) -> None:
-    try:
-        for reference in references:
-            try:
-                await reference.count()
-            except AioManagerError as exc:
-                # As text: the error itself would keep alive all that it came through.
-                logger.warning(
-                    "%r came in an item, but is not to be had: %s", reference.typeid, str(exc)
-                )
-    finally:
-        counted.set()
 
 
 def set_wrapper(wrapper: Callable[[Reference], Any]) -> None:

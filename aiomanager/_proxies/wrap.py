@@ -31,6 +31,7 @@ from .base import AsyncProxy
 from .conditions import AsyncCondition
 from .containers import AsyncArray, AsyncDict, AsyncList, AsyncValue
 from .host_connections import CALL_TIMEOUT, RECONNECT, HostConnections, host_at, host_of
+from .item_codec import ItemCodec
 from .kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
 from .locks import AsyncLock
 from .pools import AsyncPool, AsyncResult
@@ -193,6 +194,7 @@ def _queue(reference: Reference, sentinel: object, prefetch: int = PREFETCH) -> 
         prefetch,
         reduce=partial(passed_on, reference, sentinel, prefetch),
         methods=None if hosted else partial(_methods_of, reference),
+        codec=ItemCodec(),
     )
 
 

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._ground.errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
-from .inside import encode_for, inside
+from .._wire.envelope import Header, headers_of
+from .inside import inside
 from .leases import Lease
 from .local import LocalQueue
 from .prefetching import Ahead
@@ -41,7 +42,7 @@ class Delivery(Generic[T]):
 
     def __repr__(self) -> str:
         state = self._lease.settled or "open"
-        identity = self._lease.received.delivery_id
+        identity = self._lease.received.handle
         return f"<Delivery {identity} attempt={self.attempt} {state}>"
 
     @property
@@ -49,6 +50,12 @@ class Delivery(Generic[T]):
         """The item. Raises `DecodeError` where this process cannot unpickle it; the delivery is
         still to be settled then."""
         return self._lease.item
+
+    @property
+    def headers(self) -> dict[str, Header]:
+        """What went along with the item; nothing where it was put without, or came from a client or
+        a host of the standard library's."""
+        return headers_of(self._lease.received.data)
 
     @property
     def attempt(self) -> int:
@@ -97,8 +104,9 @@ class Delivery(Generic[T]):
         await self._lease.settle("return" if unseen else "nack", delay)
 
     async def move(self, target: Target[S], item: S) -> None:
-        """Put `item` in another queue and ack this one: in one step where one host of ours has
-        both, else the put first, so that no crash leaves the item in neither.
+        """Put `item` in another queue, with the headers of this one, and ack this one: in one step
+        where one host of ours has both, else the put first, so that no crash leaves the item in
+        neither.
 
         Args:
             target: an `AsyncQueue`.
@@ -134,7 +142,8 @@ async def move(lease: Lease[Any], target: Target[S], item: S) -> None:
     """`Delivery.move` for a lease."""
     queue: Any = target  # the protocol has no more than the checker needs
     local = inside(queue).here()
-    await lease.move(local, encode_for(item, local.engine))
+    headers = headers_of(lease.received.data) if local.engine.promises.headers else None
+    await lease.move(local, local.encode(item, headers))
 
 
 class _Leases(Generic[T]):

@@ -331,11 +331,11 @@ class Fetcher:
         self, returns: Sequence[tuple[Received, Return, float]]
     ) -> list[bool]:
         restored = [(received, how) for received, how, _ in returns if _is_taken(how)]
-        restored.sort(key=lambda pair: pair[0].delivery_id)  # stock hosts have no other order
+        restored.sort(key=lambda pair: pair[0].order)  # stock hosts have no other order
         for received, how in restored:
             await self._engine.restore(received, rejected=how == "reject taken").wait()
         settlements: list[Settlement] = [
-            (received.delivery_id, how, delay)
+            (received.handle, how, delay)
             for received, how, delay in returns
             if how != "restore" and how != "reject taken"  # noqa: PLR1714 - narrows the type
         ]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._concurrency.event_loop import EachLoop
-from .._ground.errors import ConfigurationError, EncodeError
-from .._wire.items import encode
+from .._ground.errors import ConfigurationError
 from ..engines.base import QueueEngine
+from .codec import Codec
 from .local import LocalQueue
 
 T = TypeVar("T")
@@ -29,9 +29,10 @@ class Inside(Generic[T]):
         self,
         engine: Callable[[], QueueEngine],
         name: str,
+        codec: Codec,
         reduce: Callable[[bool], Any] | None,
     ) -> None:
-        self.locals: EachLoop[LocalQueue[T]] = EachLoop(lambda: LocalQueue(engine(), name))
+        self.locals: EachLoop[LocalQueue[T]] = EachLoop(lambda: LocalQueue(engine(), name, codec))
         self._name = name
         self._reduce = reduce
 
@@ -56,16 +57,3 @@ class _HasInside(Protocol[T]):
 def inside(queue: _HasInside[T]) -> Inside[T]:
     """The inside of an `AsyncQueue`: the one way in."""
     return queue._inside  # noqa: SLF001 - what stands below `AsyncQueue` cannot name it
-
-
-def encode_for(item: object, engine: QueueEngine) -> bytes:
-    """An item as it travels to a host; raises `EncodeError`."""
-    frame = encode(item, engine.pickle_protocol)
-    limit = engine.frame_limit
-    if limit is not None and len(frame) > limit:
-        raise EncodeError(
-            f"this {type(item).__name__} has {len(frame)} bytes when it is pickled, and the "
-            f"host takes {limit} at most; put a reference to it, or raise the host's "
-            "message_limit"
-        )
-    return frame

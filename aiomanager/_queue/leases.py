@@ -41,6 +41,7 @@ class Lessor(Protocol):
     """The queue, as its leases need it: a `LocalQueue`."""
 
     def check_loop(self) -> None: ...
+    def load(self, received: Received) -> Any: ...
     def settle_soon(self, received: Received, action: Action, delay: float) -> Future[bool]: ...
     def leave_behind(self, received: Received, how: Literal["nack", "return"]) -> None: ...
     async def move(self, received: Received, target: Any, frame: bytes) -> bool: ...
@@ -60,7 +61,7 @@ class Lease(Generic[T]):
     def item(self) -> T:
         """The item. Raises `DecodeError` where this process cannot unpickle it."""
         if self._item is NO_SENTINEL:
-            self._item = self.received.load()
+            self._item = self._queue.load(self.received)
         return self._item  # type: ignore[no-any-return]
 
     def is_sentinel(self, sentinel: object) -> bool:

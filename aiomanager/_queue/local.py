@@ -10,8 +10,10 @@ from weakref import WeakKeyDictionary, ref
 from .._concurrency.batching import Batcher
 from .._concurrency.event_loop import current_loop, current_task
 from .._concurrency.futures import Failure, Future, start_detached
-from .._ground.errors import ConfigurationError, QueueEmpty
+from .._ground.errors import ConfigurationError, EncodeError, QueueEmpty
+from .._wire.envelope import Headers, put_on, taken_off
 from ..engines.base import Action, QueueEngine, Received, Settlement
+from .codec import Codec
 from .fetcher import Fetcher, Return
 from .leases import Lease, lost_lease
 from .sender import Sender
@@ -25,11 +27,13 @@ class LocalQueue(Generic[T]):
     Args:
         engine: the queue at its host, for this loop.
         name: its name at the host.
+        codec: what items are, as bytes.
     """
 
-    def __init__(self, engine: QueueEngine, name: str) -> None:
+    def __init__(self, engine: QueueEngine, name: str, codec: Codec) -> None:
         self.engine = engine
         self.name = name
+        self._codec = codec
         self.sender = Sender(engine)
         self.fetcher = Fetcher(engine)
         self._loop = ref(current_loop())
@@ -51,6 +55,37 @@ class LocalQueue(Generic[T]):
         await self._done.drained()
         await self.fetcher.drained()
         await self.engine.aclose()
+
+    # -- items --------------------------------------------------------------------------------
+
+    def encode(self, item: object, headers: Headers | None = None) -> bytes:
+        """An item as it travels.
+
+        Raises:
+            EncodeError: it cannot be pickled, or is larger than the host takes.
+            ConfigurationError: the headers are none, or the host has no headers.
+        """
+        frame = self._codec.encode(item, self.engine.pickle_protocol)
+        if headers:
+            if not self.engine.promises.headers:
+                raise ConfigurationError(
+                    f"the host of queue {self.name!r} is one of the standard library's, which has "
+                    "no headers: put what they say into the item"
+                )
+            frame = put_on(frame, headers)
+        limit = self.engine.frame_limit
+        if limit is not None and len(frame) > limit:
+            raise EncodeError(
+                f"this {type(item).__name__} has {len(frame)} bytes when it is pickled, and the "
+                f"host takes {limit} at most; put a reference to it, or raise the host's "
+                "message_limit"
+            )
+        return frame
+
+    def load(self, received: Received) -> Any:
+        """The item; raises `DecodeError` where this process cannot unpickle it."""
+        loaded, received.counted = self._codec.decode(taken_off(received.data))
+        return received.unwrapped(loaded)
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -81,7 +116,7 @@ class LocalQueue(Generic[T]):
         """Send a settlement; the future holds whether the lease was still there."""
         if action != "ack":
             return self.fetcher.hand_back(received, action, delay)
-        settlement = (received.delivery_id, action, delay)
+        settlement = (received.handle, action, delay)
         if received.counted is None:
             return self._settlements.submit_soon(settlement)
 
@@ -103,9 +138,9 @@ class LocalQueue(Generic[T]):
         async def work() -> bool:
             await received.until_counted()
             if self.engine.host is target.engine.host is not None:
-                return await self.engine.move(received.delivery_id, target.name, frame)
+                return await self.engine.move(received, target.name, frame)
             await target.sender.put([frame], None)
-            acked = self.engine.settle([(received.delivery_id, "ack", 0.0)], "move")
+            acked = self.engine.settle([(received.handle, "ack", 0.0)], "move")
             return (await acked.wait())[0]
 
         return await self._steps.submit(work)

@@ -11,10 +11,12 @@ import anyio
 
 from .._concurrency.futures import run_to_completion
 from .._ground.errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
+from .._wire.envelope import Headers
 from ..engines.base import QueueEngine
+from .codec import Codec
 from .deliveries import Deliveries, Delivery, Items
 from .fetcher import Return
-from .inside import Inside, encode_for, inside
+from .inside import Inside, inside
 from .leases import is_sentinel
 from .prefetching import PREFETCH
 from .sender import BATCH_ITEMS, first_batch, full, say_accepted
@@ -98,13 +100,14 @@ class AsyncQueue(Generic[T, S_contra]):
         prefetch: int = PREFETCH,
         reduce: Callable[[bool], Any] | None = None,
         methods: Callable[[], Awaitable[Any]] | None = None,
+        codec: Codec | None = None,
     ) -> None:
         if prefetch < 1:
             raise ConfigurationError(f"prefetch is {prefetch!r}; give 1 or more")
         self.name = name
         self.sentinel = sentinel
         self.prefetch = prefetch
-        self._inside: Inside[T] = Inside(engine, name, reduce)
+        self._inside: Inside[T] = Inside(engine, name, codec or Codec(), reduce)
         self._here = self._inside.locals.here
         self._methods = methods
 
@@ -118,9 +121,19 @@ class AsyncQueue(Generic[T, S_contra]):
     # -- putting ------------------------------------------------------------------------------
 
     async def put(
-        self, item: T | S_contra, block: bool = True, timeout: float | None = None
+        self,
+        item: T | S_contra,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        headers: Headers | None = None,
     ) -> None:
         """Put an item, waiting for room where the queue is bounded and full.
+
+        Args:
+            headers: what goes along with it, for whoever receives it as a `Delivery`: a small
+                mapping of str to str, int, float or bytes, up to 16 KiB. A client of the standard
+                library gets the item alone, and a host of it has no headers.
 
         Raises:
             QueueFull: no room within `timeout`, or at once where `block` is false.
@@ -128,6 +141,7 @@ class AsyncQueue(Generic[T, S_contra]):
             EncodeError: the item cannot be pickled, or is larger than the host takes; nothing
                 was sent.
             MemoryError: the host has no memory for it; nothing was put.
+            ConfigurationError: the headers are none, or the host has no headers; nothing was sent.
             ConnectionLostError: the host went away. On a stock host `outcome_known` is False where
                 the item may have been put; a host of ours enqueues it once, however often it had
                 to be sent.
@@ -136,21 +150,28 @@ class AsyncQueue(Generic[T, S_contra]):
         for room; it may have been where it was on its way.
         """
         local = self._here()
-        await local.sender.put([encode_for(item, local.engine)], _timeout(block, timeout))
+        await local.sender.put([local.encode(item, headers)], _timeout(block, timeout))
 
-    async def put_nowait(self, item: T | S_contra) -> None:
+    async def put_nowait(self, item: T | S_contra, *, headers: Headers | None = None) -> None:
         """`put(item, block=False)`."""
-        await self.put(item, False)
+        await self.put(item, False, headers=headers)
 
-    async def put_many(self, items: Iterable[T | S_contra], timeout: float | None = None) -> None:
-        """Put items in order, in few messages; as `put` for each, with one timeout for all.
+    async def put_many(
+        self,
+        items: Iterable[T | S_contra],
+        timeout: float | None = None,
+        *,
+        headers: Headers | None = None,
+    ) -> None:
+        """Put items in order, in few messages; as `put` for each, with one timeout for all, and
+        the same headers for each.
 
         Whatever it raises once items are on their way has the number of those that were put for
         sure as `accepted`, the first ones; `QueueFull` says it too. All items are pickled before
         the first is sent.
         """
         local = self._here()
-        frames = [encode_for(item, local.engine) for item in items]
+        frames = [local.encode(item, headers) for item in items]
         timeout = _timeout(True, timeout)
         deadline = None if timeout is None else anyio.current_time() + timeout
         start = 0
@@ -205,7 +226,7 @@ class AsyncQueue(Generic[T, S_contra]):
         items: list[T] = []
         try:
             for received in taken:
-                items.append(received.load())
+                items.append(local.load(received))
                 if received.counted is not None:  # seldom; and this is run for each item
                     await received.until_counted()
         except DecodeError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import uuid
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +15,7 @@ from .._concurrency.batching import Batcher
 from .._concurrency.event_loop import spawn
 from .._concurrency.futures import Failure, Future, filled
 from .._ground.errors import ConnectionLostError, QueueFull, unanswered
-from ..engines.base import ANSWER_GRACE, BATCH_BYTES, QueueEngine
+from ..engines.base import ANSWER_GRACE, BATCH_BYTES, QueueEngine, Ticket
 
 # What one batch holds at most, beside its bytes: a caller waits for the whole batch that its item
 # travels in.
@@ -51,6 +53,8 @@ class Sender:
             revocable=True,
             patience=engine.patience,
         )
+        self._producer = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
         self._blocked: deque[_Blocked] = deque()
         self._waiting = False
         self._at_host: _Blocked | None = None  # the one whose wait is there
@@ -106,13 +110,16 @@ class Sender:
         if accepted < len(frames):
             raise full(len(frames), accepted)
 
+    def _ticket(self, channel: str) -> Ticket:
+        return Ticket(self._producer, channel, next(self._numbers))
+
     def _send(self, puts: Sequence[_Put]) -> Future[list[_Outcome]]:
         # While others wait for room, whoever would wait as well goes behind them.
         behind = self._waiting
         sent = [put for put in puts if not (behind and put[2])]
         if not sent:
             return filled([self._block(frames, deadline) for frames, deadline, _ in puts])
-        putting = self._engine.put_each([frames for frames, _, _ in sent], 0, "put")
+        putting = self._engine.put_each([frames for frames, _, _ in sent], 0, self._ticket("put"))
         return putting.map(partial(self._shares, puts, behind))
 
     def _shares(
@@ -189,7 +196,9 @@ class Sender:
         while error is None and accepted < len(blocked.frames):
             try:
                 putting = self._engine.put(
-                    blocked.frames[accepted:], _remaining(blocked.deadline), "blocked put"
+                    blocked.frames[accepted:],
+                    _remaining(blocked.deadline),
+                    self._ticket("blocked put"),
                 )
                 count, error = await putting.wait()
             except Exception as exc:

@@ -33,7 +33,7 @@ class Converse(Protocol):
 class Taken(Protocol):
     """An item, as it came."""
 
-    delivery_id: int
+    handle: Any
     attempt: int
     data: Buffer
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from .._broker.backlog import Item
+from .envelope import Header, headers_of, taken_off
 from .items import decode
 
 T_co = TypeVar("T_co", covariant=True)
@@ -33,7 +34,12 @@ class DeadLetter(Generic[T_co]):
     @property
     def item(self) -> T_co:
         """The item. Raises `DecodeError` where this process cannot unpickle it."""
-        return decode(self.data)  # type: ignore[no-any-return]
+        return decode(taken_off(self.data))  # type: ignore[no-any-return]
+
+    @property
+    def headers(self) -> dict[str, Header]:
+        """What went along with the item."""
+        return headers_of(self.data)
 
 
 def given_up(item: Item, queue: str) -> DeadLetter[Any]:

@@ -24,6 +24,7 @@ from collections.abc import Container
 
 from .._broker.backlog import Data
 from .._ground.buffers import Buffer
+from .envelope import taken_off
 from .framing import BULK_SIZE
 from .items import PROTOCOL, STOCK_PROTOCOL, without_protocol_5
 
@@ -158,6 +159,7 @@ def returned_item(data: Data, protocol: int = PROTOCOL) -> list[Buffer]:
     Args:
         protocol: the newest that the client reads.
     """
+    data = taken_off(data)
     if protocol < PROTOCOL:
         data = without_protocol_5(data)
     item = memoryview(data)[: -len(pickle.STOP)]

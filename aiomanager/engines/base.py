@@ -4,43 +4,87 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import anyio
 
 from .._concurrency.futures import Future, replica
-from .._proxies.references import decode_item
+from .._ground.buffers import Buffer
 from .._wire.items import PROTOCOL
 
-Data = bytes | bytearray | memoryview
 Action = Literal["ack", "nack", "return", "reject"]
-Settlement = tuple[int, Action, float]
+Settlement = tuple[Any, Action, float]
+"""The handle of a delivery, what became of its item, and for a nack the delay in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promises:
+    """What an engine promises of its queues, beside what every engine does. The tests of the
+    contract ask each engine for what it promises, and the table of guarantees is made of it.
+
+    Attributes:
+        durable: what was acknowledged is there when the host has ended and was started again.
+        redelivered: what is handed out again comes "first", before all that waits, or "last".
+        lease: who has an item may keep it as long as its "connection" is there, or for a "time",
+            in either case until it is settled; "none" where nobody else gets it, whatever happens.
+        fencing: a settlement that comes when the lease has ended is refused.
+        bound: what `maxsize` counts: the items that are "waiting", or all that are "unfinished";
+            None where there is no bound.
+        atomic_move: an item goes from one queue to another in one step.
+        put_once: a put whose connection broke is sent again, and put once.
+        headers: items may have headers.
+    """
+
+    durable: bool
+    redelivered: Literal["first", "last"]
+    lease: Literal["connection", "time", "none"]
+    fencing: bool
+    bound: Literal["waiting", "unfinished"] | None
+    atomic_move: bool
+    put_once: bool
+    headers: bool
+
+
+class Ticket(NamedTuple):
+    """What names a put for good, so that it can be sent again and is put once.
+
+    Attributes:
+        producer: who puts: one queue object in one event loop of one process.
+        channel: of the producer; in each of them one put is under way at a time.
+        number: from 1 on in each channel, growing.
+    """
+
+    producer: str
+    channel: str
+    number: int
 
 
 class Received:
     """An item that the engine handed out.
 
     Attributes:
-        delivery_id: names this delivery to the engine.
+        handle: names this delivery to the engine, and means nothing to anybody else.
+        order: of two deliveries of a queue, the one with the smaller number came first.
         attempt: how often the item has been handed out, this time included.
         data: the item as it travelled.
-        counted: where it was loaded and has brought references to objects, says when their hosts
-            count them; it is not done before that.
+        counted: where the item was loaded and has brought references to objects, says when their
+            hosts count them; it is not done before that. For the queue.
     """
 
-    __slots__ = ("attempt", "counted", "data", "delivery_id")
+    __slots__ = ("attempt", "counted", "data", "handle", "order")
 
-    def __init__(self, delivery_id: int, attempt: int, data: Data) -> None:
-        self.delivery_id = delivery_id
+    def __init__(self, handle: Any, order: int, attempt: int, data: Buffer) -> None:
+        self.handle = handle
+        self.order = order
         self.attempt = attempt
         self.data = data
         self.counted: anyio.Event | None = None
 
-    def load(self) -> Any:
-        """Return the item; raises `DecodeError` where this process cannot unpickle it."""
-        item, self.counted = decode_item(self.data)
-        return item
+    def unwrapped(self, loaded: Any) -> Any:
+        """The item, of what `data` unpickles to."""
+        return loaded
 
     async def until_counted(self) -> None:
         """Wait until the hosts count the references that the item has brought."""
@@ -71,6 +115,9 @@ class QueueEngine(ABC):
     `restore`, one `move` and one `task_done`; it coalesces what comes meanwhile.
     """
 
+    promises: Promises
+    """What it promises beside the rest."""
+
     frame_limit: int | None = None
     """Bytes of the largest frame that the host takes, where it says so."""
 
@@ -89,16 +136,18 @@ class QueueEngine(ABC):
 
     @abstractmethod
     def put(
-        self, frames: Sequence[bytes], timeout: float | None, channel: str
+        self, frames: Sequence[bytes], timeout: float | None, ticket: Ticket
     ) -> Future[tuple[int, Exception | None]]:
-        """Append frames in order, waiting for room up to `timeout`.
+        """Append frames in order, waiting for room up to `timeout`. With a ticket that was used
+        before, nothing is appended, and the outcome is that of the first time, as far as the engine
+        promises it.
 
         The outcome is how many were appended, and what kept the others out, where it was more
         than the lack of room.
         """
 
     def put_each(
-        self, puts: Sequence[Sequence[bytes]], timeout: float | None, channel: str
+        self, puts: Sequence[Sequence[bytes]], timeout: float | None, ticket: Ticket
     ) -> Future[list[tuple[int, Exception | None]] | None]:
         """`put` for several callers, each with frames of its own.
 
@@ -106,7 +155,7 @@ class QueueEngine(ABC):
         is wrong with the frames of one keeps nobody else's out.
         """
         frames = [frame for put in puts for frame in put]
-        return self.put(frames, timeout, channel).map(partial(_shares, puts))
+        return self.put(frames, timeout, ticket).map(partial(_shares, puts))
 
     @abstractmethod
     def interrupt_put(self) -> None:
@@ -168,7 +217,7 @@ class QueueEngine(ABC):
         """What two queues of one host have in common, where `move` works between them."""
         return None
 
-    async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
+    async def move(self, received: Received, target: str, frame: bytes) -> bool:
         """Put a frame in another queue of the same host, room or not, and ack the delivery, in
         one step; the answer is that of `settle`."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ from .._transport.session import Session
 from .._wire.framing import MESSAGE_LIMIT
 from .._wire.messages import NOT_HERE
 from .._wire.requests import pack_ids, pack_settlements
-from .base import BATCH_BYTES, QueueEngine, Received, Settlement, counted
+from .base import BATCH_BYTES, Promises, QueueEngine, Received, Settlement, Ticket, counted
 
 # Seconds after which the host is told that the answer of a take was read, where nothing that is
 # asked of it meanwhile has said so. A process that is killed before that, or while nobody can tell
@@ -74,6 +74,17 @@ class HostedEngine(QueueEngine):
         threads: a message of the session goes through a thread, which costs more than all else.
     """
 
+    promises = Promises(
+        durable=False,
+        redelivered="first",
+        lease="connection",
+        fencing=True,
+        bound="waiting",
+        atomic_move=True,
+        put_once=True,
+        headers=True,
+    )
+
     def __init__(
         self,
         session: Session,
@@ -97,10 +108,13 @@ class HostedEngine(QueueEngine):
         self._reads = Reads(session, ident, self._held.untold)
 
     def put(
-        self, frames: Sequence[bytes], timeout: float | None, channel: str
+        self, frames: Sequence[bytes], timeout: float | None, ticket: Ticket
     ) -> Future[tuple[int, Exception | None]]:
         waits = timeout != 0
-        request_id, future = self._change(channel, "put", timeout, frames=frames, waits=waits)
+        # The session stands for the producer.
+        request_id, future = self._session.ask(
+            self._ident, "put", timeout, frames=frames, numbered=ticket[1:], waits=waits
+        )
         if waits:
             self._putting = request_id
         return future.map(lambda accepted: (accepted, None), _explained)
@@ -127,7 +141,7 @@ class HostedEngine(QueueEngine):
 
     def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         held = self._held
-        ids = [one.delivery_id for one in received]
+        ids = [one.handle for one in received]
         future = self._change(channel, "take", frames=[pack_ids(ids)])[1]
 
         def taken(answers: list[bool]) -> list[bool]:
@@ -135,7 +149,7 @@ class HostedEngine(QueueEngine):
             self._reads.add(channel)
             for one, is_ours in zip(received, answers, strict=True):
                 if is_ours:
-                    held.taken[one.delivery_id] = one, False
+                    held.taken[one.handle] = one, False
             self._count(self._session.host_run, sum(answers))
             return answers
 
@@ -144,22 +158,22 @@ class HostedEngine(QueueEngine):
     def handed_out(self, received: Sequence[Received]) -> None:
         taken = self._held.taken
         for one in received:
-            if taken.pop(one.delivery_id, None) is None:
+            if taken.pop(one.handle, None) is None:
                 raise ConnectionLostError("this item went back, as the event loop was given up")
 
     def left(self, received: Received) -> None:
-        self._held.taken.setdefault(received.delivery_id, (received, False))
+        self._held.taken.setdefault(received.handle, (received, False))
 
     def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         taken = self._held.taken
         if rejected:
-            taken[received.delivery_id] = received, True
+            taken[received.handle] = received, True
 
         def restored(was_ours: bool) -> bool:
-            taken.pop(received.delivery_id, None)
+            taken.pop(received.handle, None)
             return was_ours
 
-        args = (received.delivery_id, received.attempt, rejected)
+        args = (received.handle, received.attempt, rejected)
         _, future = self._change("restore", "restore", *args, frames=[received.data])
         if self._held.undone:
             self._held.undone[-1][1] -= 1  # what is restored was taken last
@@ -175,8 +189,8 @@ class HostedEngine(QueueEngine):
     def host(self) -> object:
         return self._session
 
-    async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
-        _, future = self._change("move", "move", delivery_id, target, frames=[frame])
+    async def move(self, received: Received, target: str, frame: bytes) -> bool:
+        _, future = self._change("move", "move", received.handle, target, frames=[frame])
         moved: bool = await future.map(bool, _explained).wait()
         return moved
 
@@ -266,7 +280,7 @@ def _lost() -> LeaseLostError:
 
 
 def _received(deliveries: list[tuple[int, int, bytes]]) -> list[Received]:
-    return [Received(*delivery) for delivery in deliveries]
+    return [Received(number, number, attempt, data) for number, attempt, data in deliveries]
 
 
 def _explained(error: Exception) -> Exception:

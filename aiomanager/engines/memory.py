@@ -14,7 +14,7 @@ from .._broker.queue import HostedQueue
 from .._concurrency.event_loop import current_loop, has_ended, spawn
 from .._concurrency.futures import Future, filled
 from .._ground.errors import ConfigurationError, ConnectionLostError
-from .base import QueueEngine, Received, Settlement, counted
+from .base import Promises, QueueEngine, Received, Settlement, Ticket, counted
 
 
 class LoopTimer:
@@ -181,6 +181,17 @@ class MemoryClient:
 class MemoryEngine(QueueEngine):
     """One client's view of a hosted queue in the same process."""
 
+    promises = Promises(
+        durable=False,
+        redelivered="first",
+        lease="connection",
+        fencing=True,
+        bound="waiting",
+        atomic_move=True,
+        put_once=True,
+        headers=True,
+    )
+
     def __init__(self, client: MemoryClient, name: str) -> None:
         self._client = client
         self._name = name
@@ -192,7 +203,7 @@ class MemoryEngine(QueueEngine):
         return self._client.host.queue(self._name)
 
     def put(
-        self, frames: Sequence[bytes], timeout: float | None, channel: str
+        self, frames: Sequence[bytes], timeout: float | None, ticket: Ticket
     ) -> Future[tuple[int, Exception | None]]:
         future: Future[int] = self._client.future()
         if timeout != 0:
@@ -208,7 +219,9 @@ class MemoryEngine(QueueEngine):
         if timeout != 0:
             self._receiving = future
         self._hosted.receive(count, timeout, _reply(future), owner=self._client, ticket=future)
-        return future.map(lambda deliveries: [Received(*delivery) for delivery in deliveries])
+        return future.map(
+            lambda deliveries: [Received(number, number, *rest) for number, *rest in deliveries]
+        )
 
     def interrupt(self) -> None:
         self._cancel(self._receiving)
@@ -219,13 +232,13 @@ class MemoryEngine(QueueEngine):
         return filled(self._hosted.settle(settlements, owner=self._client))
 
     def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
-        ids = [one.delivery_id for one in received]
+        ids = [one.handle for one in received]
         taken = self._hosted.take(ids, owner=self._client, holder=self._client)
         return filled(taken)
 
     def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         restored = self._hosted.restore(
-            received.delivery_id,
+            received.handle,
             bytes(received.data),
             received.attempt,
             holder=self._client,
@@ -241,9 +254,9 @@ class MemoryEngine(QueueEngine):
     def host(self) -> object:
         return self._client.host
 
-    async def move(self, delivery_id: int, target: str, frame: bytes) -> bool:
+    async def move(self, received: Received, target: str, frame: bytes) -> bool:
         hosted = self._client.host.queue(target)
-        return self._hosted.move(delivery_id, hosted, frame, owner=self._client)
+        return self._hosted.move(received.handle, hosted, frame, owner=self._client)
 
     async def task_done(self, count: int) -> list[Exception | None]:
         done = self._hosted.task_done_up_to(count, holder=self._client)

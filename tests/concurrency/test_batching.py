@@ -10,6 +10,7 @@ import pytest
 from aiomanager import AsyncQueue
 from aiomanager._concurrency.batching import MANY
 from aiomanager._concurrency.futures import Future
+from aiomanager.engines.base import Ticket
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 from tests.support.waiting import wait_until
 
@@ -31,10 +32,10 @@ class HeldEngine(MemoryEngine):
         ]
 
     def put(
-        self, frames: Sequence[bytes], timeout: float | None, channel: str
+        self, frames: Sequence[bytes], timeout: float | None, ticket: Ticket
     ) -> Future[tuple[int, Exception | None]]:
         self.sent.append(len(frames))
-        self._held = super().put(frames, timeout, channel), Future()
+        self._held = super().put(frames, timeout, ticket), Future()
         return self._held[1]
 
     async def answer(self) -> None:

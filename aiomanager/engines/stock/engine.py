@@ -31,6 +31,7 @@ from ..._transport.thread import ThreadTransport
 from ..._wire.items import STOCK_PROTOCOL, Frame
 from ..._wire.messages import dump
 from ..._wire.replies import is_value, load_queue_reply
+from ...engines.base import Promises, Ticket
 from ..base import QueueEngine, Received, Settlement, counted
 from .keeping import Keeping
 from .leftovers import Errand, Leftovers, StockReceived, Target
@@ -57,6 +58,17 @@ class StockEngine(QueueEngine):
     ends_waits_at_once = False
     pickle_protocol = STOCK_PROTOCOL
 
+    promises = Promises(
+        durable=False,
+        redelivered="last",
+        lease="none",
+        fencing=False,
+        bound="waiting",
+        atomic_move=False,
+        put_once=False,
+        headers=False,
+    )
+
     def __init__(
         self,
         pool: ConnectionPool,
@@ -78,7 +90,7 @@ class StockEngine(QueueEngine):
     # -- putting ------------------------------------------------------------------------------
 
     def put(
-        self, frames: Sequence[bytes], timeout: float | None, channel: str
+        self, frames: Sequence[bytes], timeout: float | None, ticket: Ticket
     ) -> Future[tuple[int, Exception | None]]:
         if timeout != 0:
             self._put_unwanted = False
@@ -102,7 +114,7 @@ class StockEngine(QueueEngine):
         self._put_unwanted = True
 
     def put_each(
-        self, puts: Sequence[Sequence[bytes]], timeout: float | None, channel: str
+        self, puts: Sequence[Sequence[bytes]], timeout: float | None, ticket: Ticket
     ) -> Future[list[tuple[int, Exception | None]] | None]:
         return start_detached(lambda: self._put(puts, 0.0 if timeout is None else timeout))
 
@@ -249,9 +261,9 @@ class StockEngine(QueueEngine):
 
     def _hand_out(self, received: StockReceived) -> Received:
         """It is the engine's caller's. `moving` is held."""
-        received.delivery_id = next(self._ids)
+        received.handle = received.order = next(self._ids)
         received.attempt = 1 + max(received.attempt, self._keeping.undecoded.attempts(received))
-        self._held.out[received.delivery_id] = received
+        self._held.out[received.handle] = received
         return received
 
     # -- settling -----------------------------------------------------------------------------
@@ -264,9 +276,9 @@ class StockEngine(QueueEngine):
     async def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         answers: list[bool] = []
         done = 0
-        for delivery_id, action, delay in settlements:
+        for handle, action, delay in settlements:
             with self._held.moving:
-                received = self._held.out.pop(delivery_id, None)
+                received = self._held.out.pop(handle, None)
                 if received is not None and action != "ack":
                     received.attempt -= action == "return"
                     self._keeping.keep(received, delay, rejected=action == "reject")
@@ -287,23 +299,23 @@ class StockEngine(QueueEngine):
         return target is not None and received.target is not target
 
     def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
-        return filled([one.delivery_id in self._held.out for one in received])
+        return filled([one.handle in self._held.out for one in received])
 
     def handed_out(self, received: Sequence[Received]) -> None:
         for one in received:
-            if self._held.out.pop(one.delivery_id, None) is None:
+            if self._held.out.pop(one.handle, None) is None:
                 raise closed()
 
     def left(self, received: Received) -> None:
         assert isinstance(received, StockReceived)
-        self._held.out[received.delivery_id] = received
+        self._held.out[received.handle] = received
         if self._held.given_up:
             self._held.leave()
 
     def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
         assert isinstance(received, StockReceived)
         with self._held.moving:
-            if self._held.out.pop(received.delivery_id, None) is None:
+            if self._held.out.pop(received.handle, None) is None:
                 return filled(False)
             received.attempt -= not rejected
             self._keeping.keep(received, 0.0, rejected=rejected)

@@ -67,10 +67,10 @@ class Keeping:
         due = anyio.current_time() + delay
         wait = self.undecoded.wait(received) if rejected else None
         if wait is None:
-            heapq.heappush(self._held.kept, (due, received.delivery_id, received))
+            heapq.heappush(self._held.kept, (due, received.order, received))
         else:
             # Others may be able to: it is for nobody here, and goes to the end of the queue.
-            heapq.heappush(self._held.foreign, (due + wait, received.delivery_id, received))
+            heapq.heappush(self._held.foreign, (due + wait, received.order, received))
             self._end_pause()
         if not self._busy:
             self._busy = True

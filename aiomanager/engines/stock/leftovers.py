@@ -46,11 +46,11 @@ class StockReceived(Received):
     __slots__ = ("target",)
 
     def __init__(self, target: Target, reply: Buffer) -> None:
-        super().__init__(0, 0, reply)
+        super().__init__(None, 0, 0, reply)
         self.target = target
 
-    def load(self) -> Any:
-        return super().load()[1]
+    def unwrapped(self, loaded: Any) -> Any:
+        return loaded[1]
 
     def frame(self) -> bytes:
         return encode(self.expression())
