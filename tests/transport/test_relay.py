@@ -104,7 +104,6 @@ def pass_on(one: socket.socket, other: socket.socket) -> None:
         say(there, hear(here))
 
 
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 @pytest.mark.anyio
 async def test_a_relay_cannot_speak_for_the_client(host: Any, transport: Any):
     """What it sends to the host is not read, let alone run; the client's call fails."""
@@ -127,7 +126,6 @@ async def test_a_relay_cannot_speak_for_the_client(host: Any, transport: Any):
     assert ran == []
 
 
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 @pytest.mark.anyio
 async def test_a_relay_cannot_speak_for_the_host(host: Any, transport: Any):
     """What it answers is not unpickled by the client."""
@@ -188,7 +186,6 @@ async def test_a_relay_that_takes_the_clients_answer_for_its_own(host: Any):
         assert await anyio.to_thread.run_sync(refused.wait, 5)
 
 
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 @pytest.mark.anyio
 async def test_a_client_answers_no_other_client(transport: Any):
     """A server without the key passes what one client asks on to a second one, which has it."""

@@ -59,7 +59,6 @@ def host_of_version_1(socket_path: str) -> Iterator[str]:
     Path(socket_path).unlink()  # which it leaves when it is killed
 
 
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 @pytest.mark.anyio
 async def test_a_host_of_version_1(host_of_version_1: str, transport: Any):
     """The client does not take it for one of the standard library's."""
@@ -95,7 +94,6 @@ def test_a_client_of_a_later_version(host: Any, caplog: pytest.LogCaptureFixture
     assert f"speaks version {VERSION + 1}, this host {VERSION}" in caplog.text
 
 
-@pytest.mark.parametrize("transport", ["stream", "thread"])
 @pytest.mark.anyio
 async def test_a_host_of_a_later_version(later_host: tuple[str, int], transport: Any):
     """The client says so; it has sent no request."""
