@@ -7,9 +7,16 @@ from collections.abc import Callable, Mapping
 from .._ground.addresses import AddressLike, parse
 from .._ground.authkeys import generate, require_strong, resolve
 from .._ground.errors import ConfigurationError
+from ..engines.memory import MemoryHostClient
+from ..engines.registry import register
 from .host_process import HostProcess
 from .manager import AsyncManager
+from .manager_client import ManagerClient
 from .options import ConnectOptions, Transport
+
+# Each scheme's client. Other engines are registered in the same way.
+register("tcp", "unix", "pipe", factory=ManagerClient)
+register("memory", factory=lambda address, _, queues: MemoryHostClient(address, queues))
 
 
 def connect(

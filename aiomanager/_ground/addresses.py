@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .errors import ConfigurationError
@@ -18,6 +18,10 @@ AddressLike = str | bytes | os.PathLike[str] | tuple[str, int]
 _FORMS = (
     "a (host, port) pair, a socket path, tcp://host:port, unix:///path, memory:// or memory://name"
 )
+
+KNOWN_SCHEMES = frozenset({"tcp", "unix", "pipe", "memory"})
+# What `engines/registry` has engines for beside these.
+OTHER_SCHEMES: set[str] = set()
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:]*|\[[^\[\]]*\]):(?P<port>[0-9]+)")
 _SEPARATOR = re.compile(r"[/\\]")
@@ -31,18 +35,20 @@ class Address:
     """Where a host is.
 
     Attributes:
-        kind: how to get there.
+        kind: how to get there: tcp, unix, pipe, memory, or the scheme of another engine.
         value: what `BaseManager` takes (a pair, a path, or an abstract name behind a NUL); the name
-            for `memory`.
+            for `memory`; for another engine the URL as it is, which that reads.
     """
 
-    kind: Literal["tcp", "unix", "pipe", "memory"]
+    kind: str
     value: Any
 
     def __str__(self) -> str:
         if self.kind == "tcp":
             host, port = self.value
             return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+        if self.kind not in KNOWN_SCHEMES:
+            return str(self.value)
         return f"{self.kind}://{quoted(self.value)}"
 
 
@@ -98,6 +104,8 @@ def _parse_text(address: str, listening: bool) -> Address:
         if parts.username or parts.path not in ("", "/") or parts.query:
             raise _unknown(address)
         return _tcp(host, port, address, listening)
+    if scheme in OTHER_SCHEMES:
+        return Address(scheme, address)
     if scheme in ("redis", "valkey"):
         raise ConfigurationError(
             f"{address!r}: this version has no engine for Valkey and Redis; use {_FORMS}"

@@ -25,7 +25,7 @@ class Converse(Protocol):
     """Carries out a conversation on a connection of its own, on the calling thread."""
 
     def __call__(
-        self, name: str | None, conversation: Conversation[None], timeout: float, /, *, client: str
+        self, name: str | None, conversation: Conversation[None], timeout: float, /, **said: Any
     ) -> object:
         """Arguments as for `Opener`; the timeout is in seconds."""
 
@@ -110,7 +110,8 @@ class Farewell(Leaving):
     def give_back_now(self, deadline: float) -> None:
         if not self.nothing_left():
             seconds = max(0.1, deadline - monotonic())
-            self._converse(None, self._words(), seconds, client=self._client)
+            said = {"client": self._client, "returns_within": 0.0}
+            self._converse(None, self._words(), seconds, **said)
 
     def _words(self) -> Conversation[None]:
         for held in self._queues:

@@ -221,6 +221,7 @@ class ThreadTransport:
         name: str | None,
         conversation: Conversation[T],
         timeout: float | None = None,
+        /,
         **said: Any,
     ) -> T:
         """Run a conversation on a connection of its own and on the calling thread, which waits

@@ -13,8 +13,10 @@ import anyio
 from .._broker.queue import HostedQueue
 from .._concurrency.event_loop import current_loop, has_ended, spawn
 from .._concurrency.futures import Future, filled
+from .._ground.addresses import Address
 from .._ground.errors import ConfigurationError, ConnectionLostError
 from .base import Promises, QueueEngine, Received, Settlement, Ticket, counted
+from .registry import HostClient
 
 
 class LoopTimer:
@@ -86,6 +88,15 @@ class MemoryHost:
         self.is_shut_down = True
         for client in list(self._clients):
             client.close("the host was shut down")
+
+    def declare(self, name: str, maxsize: int = 0, **options: Any) -> None:
+        """Make a queue, unless it is there with the same maxsize."""
+        if name not in self._queues:
+            self._queues[name] = HostedQueue(self._timers, maxsize, name=name, **options)
+        elif self._queues[name].maxsize != maxsize:
+            raise ConfigurationError(
+                f"there is a queue {name!r} with maxsize={self._queues[name].maxsize}"
+            )
 
     def queue(self, name: str) -> HostedQueue:
         if name not in self._queues:
@@ -169,6 +180,9 @@ class MemoryClient:
                 future.set_exception(ConnectionLostError(why, outcome_known=False))
         host.leave(self)
 
+    def cut(self) -> None:
+        """The host hears of it when somebody comes from another event loop."""
+
     def lose_loop(self) -> None:
         """The event loop has ended in which everybody waited."""
         for future in self._waiting:
@@ -176,6 +190,43 @@ class MemoryClient:
         if self._host is not None:
             host, self._host = self._host, None
             host.leave(self)
+
+
+class MemoryHostClient(HostClient):
+    """A manager's connection to a memory host.
+
+    Args:
+        queues: what the host has, where this makes it; name to maxsize.
+    """
+
+    def __init__(self, address: Address, queues: Mapping[str, int] | None) -> None:
+        self._address = address
+        self._queues = queues
+        self._client: MemoryClient | None = None
+
+    async def open(self, unwanted: Callable[[], bool]) -> None:
+        self._client = MemoryClient(memory_host(self._address.value, self._queues))
+        self.parts = (self._client,)
+
+    @property
+    def client(self) -> MemoryClient:
+        assert self._client is not None
+        return self._client
+
+    def hosts(self, name: str) -> bool:
+        return True
+
+    def engine(self, name: str) -> QueueEngine:
+        return MemoryEngine(self.client, name)
+
+    async def declare(self, name: str, options: Mapping[str, Any]) -> None:
+        self.client.host.declare(name, **options)
+
+    async def shutdown(self) -> None:
+        self.client.host.shutdown()
+
+    async def aclose(self) -> None:
+        """The host hears of it by `close`."""
 
 
 class MemoryEngine(QueueEngine):

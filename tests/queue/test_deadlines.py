@@ -14,7 +14,7 @@ import pytest
 
 import aiomanager
 from aiomanager import ConnectionLostError, QueueEmpty
-from tests.support.hosts import KEY
+from tests.support.hosts import KEY, session_of
 from tests.support.waiting import wait_until, while_busy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_python]
@@ -172,17 +172,17 @@ async def test_connecting_that_raises_ends_in_an_error(host, error):
     async with aiomanager.connect(host.path, KEY, reconnect=0.2) as manager:
         queue = manager.queue("jobs")
         await queue.put("before")
-        open_connection = manager._session._open_connection
+        open_connection = session_of(manager)._open_connection
 
         async def fail(name: str | None, /, **said: Any) -> Any:
             raise error
 
-        manager._session._open_connection = fail
+        session_of(manager)._open_connection = fail
         host.restart()
         with anyio.fail_after(while_busy(5)):
             with pytest.raises(ConnectionLostError, match="odd"):
                 await queue.put("nobody connects")
-            manager._session._open_connection = open_connection
+            session_of(manager)._open_connection = open_connection
             await queue.put("after")
             assert await queue.get() == "after"
 

@@ -16,9 +16,12 @@ from typing import Any
 
 import psutil
 
+import aiomanager
+from aiomanager._client.manager_client import ManagerClient
 from aiomanager._host.listener import Address
 from aiomanager._host.server import QueueServer
 from aiomanager._host.settings import HostRegistry, HostSettings
+from aiomanager._transport.session import Session
 from tests.support.waiting import wait_until_sync
 
 KEY = b"a key of the tests, long enough"
@@ -152,3 +155,10 @@ def waiting_getters(server: QueueServer, count: int, name: str = "jobs") -> None
         lambda: hosted.statistics()["waiting_getters"] == count,
         description=f"{count} gets wait at the host",
     )
+
+
+def session_of(manager: aiomanager.AsyncManager) -> Session:
+    """The session of a manager that is connected to a host of ours."""
+    client = manager._client
+    assert isinstance(client, ManagerClient)
+    return client._session

@@ -14,6 +14,7 @@ import pytest
 
 import aiomanager
 from tests.support.faults import KEY, Relay, RestartableHost
+from tests.support.hosts import session_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.may_block(reason="the tests start processes")]
@@ -192,7 +193,8 @@ async def test_a_wire_that_says_nothing_is_given_up(
             wire.stalled = True
             # The client gives the wire up and connects again, which the relay lets through.
             await wait_until(
-                lambda: manager._session.connection is None, description="the silence was noticed"
+                lambda: session_of(manager).connection is None,
+                description="the silence was noticed",
             )
             wire.cut()
             wire.stalled = False
@@ -208,7 +210,9 @@ async def test_a_frozen_host_is_waited_for(host: RestartableHost, transport: Any
         host.freeze()
         async with anyio.create_task_group() as group:
             group.start_soon(queue.put, "while frozen")
-            await wait_until(lambda: manager._session._pending, description="the put is on its way")
+            await wait_until(
+                lambda: session_of(manager)._pending, description="the put is on its way"
+            )
             host.thaw()
         assert await queue.get_many(2) == ["before", "while frozen"]
 
