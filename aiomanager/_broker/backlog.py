@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class Item:
     attempt: int = 0  # how often it was handed out
     losses: int = 0  # how often those who had it were lost with it, or let their time pass
     rejects: int = 0  # how often those who had it could not unpickle it
-    expires: float = 0.0  # when its lease ends, where leases do
+    expires: float = 0.0  # when its lease ends, where leases do, or its delay
 
 
 class Backlog:
@@ -76,6 +76,20 @@ class Backlog:
         """How many items wait for a time."""
         return len(self._delayed)
 
+    @property
+    def next_number(self) -> int:
+        """The number of the next item that is put."""
+        return self._first + len(self._ready)
+
+    def items(self) -> Iterator[tuple[Item, float]]:
+        """All that wait, in no order, and until when; 0.0 for what is not delayed."""
+        for _, item in self._returned:
+            yield item, 0.0
+        for item in self._delayed:
+            yield item, item.expires
+        for number, data in enumerate(self._ready, self._first):
+            yield Item(data, number), 0.0
+
     def anything(self) -> bool:
         """Whether `take` would find something."""
         return bool(self._ready or self._returned)
@@ -88,15 +102,15 @@ class Backlog:
         """Add an item that was out, before all that was put after it."""
         heapq.heappush(self._returned, (item.number, item))
 
-    def add_first(self, data: Data, attempt: int) -> None:
-        """Add an item whose place nobody knows: before everything that was put, but after those
-        that came so before it."""
-        self.give_back(Item(data, next(self._restores), attempt))
+    def number_before_all(self) -> int:
+        """A number for an item whose place nobody knows: before everything that was put, but after
+        those that came so before it."""
+        return next(self._restores)
 
     def delay(self, item: Item, seconds: float) -> None:
         """Give an item back after a time."""
-        when = self._timers.time() + seconds
-        self._delayed[item] = self._timers.call_at(when, lambda: self._due(item))
+        item.expires = self._timers.time() + seconds
+        self._delayed[item] = self._timers.call_at(item.expires, lambda: self._due(item))
 
     def take(self, count: int, limit: int = TAKE_BYTES) -> list[Item]:
         """Take out up to `count` items, the next in order first, the last of which may take their
@@ -116,6 +130,7 @@ class Backlog:
     def clear(self) -> int:
         """Drop everything; return how many items that were."""
         dropped = len(self)
+        self._first += len(self._ready)  # no number is given twice
         self._ready.clear()
         self._returned.clear()
         for timer in self._delayed.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from .backlog import TAKE_BYTES, Item, Timer, Timers
 
@@ -50,6 +50,11 @@ class Leases:
 
     def __len__(self) -> int:
         return self._count
+
+    def items(self) -> Iterator[tuple[int, Item]]:
+        """All that are leased, by the ids of their deliveries."""
+        for owned in self._owned.values():
+            yield from owned.items()
 
     def room(self, owner: Hashable) -> tuple[int, int]:
         """How many more items, and bytes, an owner may be handed in one answer; no items where it

@@ -2,6 +2,9 @@
 
 An item is in the backlog, or leased to an owner, or its taker's. Of calls that wait this knows
 nothing: `HostedQueue` is told where they may be served.
+
+Each way from one place to another hands an event to `record`, where there is one, in the same call
+as it changes the place: the events are the places, told as a story (`state.replay`).
 """
 
 from __future__ import annotations
@@ -10,24 +13,25 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Literal
+from typing import Any
 
-from .._ground.errors import QueueShutDown
-from .backlog import NO_NUMBER, Backlog, Data, Item, Timers
+from . import events
+from .backlog import Backlog, Data, Item, Timers
 from .leases import Leases
+from .outcomes import Answers, Caller, Handed
+from .state import Holding, Kept, QueueState
 from .takes import Takes
-from .waiters import Reply
 
 logger = logging.getLogger("aiomanager.host")
-
-# "reject": its owner cannot unpickle it.
-Action = Literal["ack", "nack", "return", "reject"]
-Settlement = tuple[int, Action, float]
 
 # Without a dead-letter queue, an item that nobody can unpickle is handed out again after a pause in
 # seconds, twice as long each time up to the longest, so that others get past it.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 60.0
+
+# Takes an item that is given up; returns where what stands for it is to be put, and that; None
+# where it has gone another way.
+DeadLetter = Callable[[Item], "tuple[Places, Data] | None"]
 
 
 class Places(ABC):
@@ -41,16 +45,20 @@ class Places(ABC):
         lease_timeout: float | None = None,
         name: str = "",
         max_deliveries: int = 20,
-        dead_letter: Callable[[Item], None] | None = None,
+        dead_letter: DeadLetter | None = None,
         max_unsettled: float = math.inf,
         max_unsettled_bytes: float = math.inf,
+        answers: Answers | None = None,
+        record: Callable[[events.Event], object] | None = None,
     ) -> None:
         self.maxsize = maxsize
         self.name = name
+        self.answers = Answers() if answers is None else answers
+        self._record = record
         self._max_deliveries = max_deliveries
         self._dead_letter = dead_letter
         self.is_shutdown = False
-        self._dropping = False  # shut down at once: what would return is dropped
+        self.is_dropping = False  # shut down at once: what comes back is dropped
         self._timers = timers
         self._backlog = Backlog(timers, self._move)
         self._leases = Leases(
@@ -60,8 +68,9 @@ class Places(ABC):
             limit=max_unsettled,
             limit_bytes=max_unsettled_bytes,
         )
-        self._takes = Takes()
-        self._puts = self._deliveries = self._redeliveries = self._done = 0
+        self._takes = Takes(self._known if record is not None else None)
+        self._puts = self._deliveries = self._redeliveries = 0
+        self._done: int = 0
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -83,8 +92,9 @@ class Places(ABC):
         return len(self._backlog) + len(self._leases) + self._takes.total
 
     @property
-    def _taken(self) -> int:
-        return self._takes.total
+    def next_number(self) -> int:
+        """The number of the next item that is put."""
+        return self._backlog.next_number
 
     def statistics(self) -> dict[str, int | bool]:
         """What there is now, and what there was in all."""
@@ -101,142 +111,60 @@ class Places(ABC):
             "is_shutdown": self.is_shutdown,
         }
 
-    def settle(self, settlements: Iterable[Settlement], *, owner: Hashable = None) -> list[bool]:
-        """End leases; for each, whether it was still the owner's.
-
-        ack: it is done. nack: it returns, after the given seconds. return: it was never looked at,
-        and returns as if it had not been handed out. reject: its owner cannot unpickle it.
-        """
-        answers = [self._settle(owner, *settlement) for settlement in settlements]
-        self._settled(owner)
-        return answers
-
-    def take(
-        self,
-        delivery_ids: Sequence[int],
-        *,
-        owner: Hashable = None,
-        holder: Hashable = None,
-        channel: Hashable = None,
-    ) -> list[bool]:
-        """Make leased items the holder's, for `task_done` to count; answers as `settle`.
-
-        Args:
-            channel: where the holder may not have read the answer before it takes again there, or
-                says that it has; None where it has at once.
-        """
-        set(delivery_ids)  # refuses what is no id before the first item is out of its lease
-        taken: dict[int, Item] = {}
-        answers: list[bool] = []
-        for delivery_id in delivery_ids:
-            item = self._leases.end(owner, delivery_id)
-            answers.append(item is not None)
-            if item is not None:
-                taken[delivery_id] = item
-        self._takes.take(holder, channel, taken)
-        self._settled(owner)
-        return answers
-
-    def read(
-        self,
-        channels: Iterable[Hashable] | None = None,
-        *,
-        holder: Hashable = None,
-        last: int | None = None,
-    ) -> None:
-        """A holder has read the last answers to its takes in these channels, or in all. Where it
-        names the `last` delivery of these, it may not have read of those after it."""
-        self._takes.read(holder, channels, last)
-
-    def move(self, delivery_id: int, target: Places, data: Data, *, owner: Hashable = None) -> bool:
-        """End a lease by putting `data` in the target queue, room or not, in one step; whether
-        the lease was still the owner's.
-
-        Raises:
-            QueueShutDown: the target takes nothing any more; the lease goes on.
-        """
-        if not self._leases.has(owner, delivery_id):
-            return False
-        if target.is_shutdown:
-            raise QueueShutDown("the queue to move to was shut down; nothing more can be put")
-        self._settle(owner, delivery_id, "ack", 0.0)
-        target.add(data)
-        self._settled(owner)
-        return True
-
-    def task_done(self, count: int = 1, *, holder: Hashable = None) -> None:
-        """Count items that the holder has taken as done. Raises ValueError where it has fewer."""
-        self._takes.done(holder, count)
-        self._done += count
-        self._move()
-
-    def task_done_up_to(self, count: int, *, holder: Hashable = None) -> int:
-        """The same for as many of them as the holder has; returns how many that were."""
-        count = min(count, self._takes.count(holder))
-        self.task_done(count, holder=holder)
-        return count
-
-    # -- undoing ------------------------------------------------------------------------------
-
-    def restore(
-        self,
-        delivery_id: int,
-        data: Data,
-        attempt: int,
-        *,
-        holder: Hashable = None,
-        rejected: bool = False,
-        again: bool = False,
-    ) -> bool:
-        """Undo a take: the item is at its place again, as if it had not been handed out; where it
-        is `rejected`, its holder could not unpickle it. False where it is not the holder's any
-        more, and nothing was changed. `again`: the holder may have said so before.
-
-        What was taken in an earlier run of the host is in nobody's queue: it becomes the first.
-        """
-        if not self._leases.issued(delivery_id):
-            if not self._dropping:
-                self._puts += 1
-                self._backlog.add_first(data, max(0, attempt - 1))
-                self._move()
-            return True
-        if again:
-            item = self._takes.undo(holder, delivery_id, data)
-        else:
-            item = self._takes.restore(holder, delivery_id, data, attempt)
-        if item is None:
-            return False
-        self._untaken(item, rejected)
-        return True
-
-    def undeliver(self, item: Item) -> None:
-        """Undo what `receive` without a lease has handed out: it did not arrive."""
-        if self._takes.undone():
-            self._untaken(item, False)
+    def state(self) -> QueueState:
+        """All of it that is not a waiting call, as `replay` makes it of the events; a copy."""
+        leased = dict(self._leases.items())
+        return QueueState(
+            next_number=self._backlog.next_number,
+            waiting={item.number: _kept(item, due) for item, due in self._backlog.items()},
+            out={item.number: _kept(item) for item in leased.values()},
+            leased={item.number: delivery_id for delivery_id, item in leased.items()},
+            holdings={
+                holder: Holding(
+                    count,
+                    self._takes.oldest(holder),
+                    {i: (channel, _kept(item)) for i, channel, item in self._takes.unread(holder)},
+                    {i: _kept(item) for i, item in self._takes.receipts(holder)},
+                )
+                for holder, count in self._takes.counts()
+            },
+            puts=self._puts,
+            deliveries=self._deliveries,
+            redeliveries=self._redeliveries,
+            done=self._done,
+            is_shutdown=self.is_shutdown,
+            dropping=self.is_dropping,
+        )
 
     # -- inside -------------------------------------------------------------------------------
-
-    @abstractmethod
-    def add(self, data: Data) -> None:
-        """Append an item, room or not."""
 
     @abstractmethod
     def _move(self) -> None:
         """Let calls that wait meet what there is now."""
 
     @abstractmethod
-    def _settled(self, owner: Hashable) -> None:
-        """An owner has ended leases."""
-
-    @abstractmethod
     def _expired(self, items: list[Item]) -> None:
         """The time of these leases is over."""
+
+    def take_over(self, data: Data) -> None:
+        """Append what another queue has moved here, room or not, and recorded with its own part of
+        that. After an immediate shutdown it is dropped."""
+        if not self.is_dropping:
+            self._append([data])
+            self._move()
 
     def _append(self, frames: Sequence[Data]) -> None:
         self._backlog.append(frames)
         self._puts += len(frames)
 
-    def _hand_out(self, reply: Reply, owner: Hashable, count: int, lease: bool) -> None:
+    def _add_first(self, data: Data, attempt: int) -> None:
+        number = self._backlog.number_before_all()
+        self._puts += 1
+        if self._record is not None:
+            self._record(events.PutFirst(self.name, number, data, attempt))
+        self._backlog.give_back(Item(data, number, attempt))
+
+    def _hand_out(self, caller: Caller, owner: Hashable, count: int, lease: bool) -> None:
         if lease:
             most, size = self._leases.room(owner)
             items = self._backlog.take(min(count, most), size)
@@ -246,53 +174,61 @@ class Places(ABC):
             item.attempt += 1
             self._redeliveries += item.attempt > 1
         self._deliveries += len(items)
+        deliveries: list[tuple[Any, int, Data]]
         if lease:
             ids = self._leases.grant(owner, items)
-            handed_out = [(i, item.attempt, item.data) for i, item in zip(ids, items, strict=True)]
-            if not reply(handed_out):
-                # The receiver is gone and has seen nothing of this.
-                for delivery_id in ids:
-                    self._settle(owner, delivery_id, "return", 0.0)
-            return
-        self._takes.add(None, len(items))
-        if not reply([(item, item.attempt, item.data) for item in items]):
-            for item in items:
-                self._takes.undone()
-                item.attempt -= 1
-            self._return(items)
-
-    def _settle(self, owner: Hashable, delivery_id: int, action: Action, delay: float) -> bool:
-        delay = float(delay)  # refuses what is no time before the item is out of its lease
-        item = self._leases.end(owner, delivery_id)
-        if item is None:
-            return False
-        if action == "ack":
-            self._done += 1
-        elif action == "nack" and delay > 0 and not self._dropping:
-            self._backlog.delay(item, delay)
-        elif action == "reject":
-            self._rejected(item)
+            deliveries = [(i, item.attempt, item.data) for i, item in zip(ids, items, strict=True)]
+            if self._record is not None:
+                self._record(events.Leased(self.name, ids, [item.number for item in items]))
         else:
-            item.attempt -= action == "return"
-            self._return([item])
-        return True
+            self._takes.add(None, len(items))
+            deliveries = [(item, item.attempt, item.data) for item in items]
+            if self._record is not None:
+                self._record(events.Received(self.name, [item.number for item in items]))
+        self.answers.append((caller, Handed(deliveries, owner, lease)))
+
+    # Where an item goes that was out, of which each has its event: it is gone, it waits until it is
+    # due, it waits at its place, or it goes to the dead letters.
+
+    def _gone(self, item: Item) -> None:
+        self._done += 1
+        if self._record is not None:
+            self._record(events.Done(self.name, item.number))
+
+    def _delay(self, item: Item, seconds: float) -> None:
+        self._backlog.delay(item, seconds)
+        self._record_return(item, item.expires)
 
     def _return(self, items: Iterable[Item]) -> None:
         for item in items:
-            if self._dropping:
-                self._done += 1
-            elif item.number == NO_NUMBER:
-                self._backlog.add_first(item.data, item.attempt)
+            if self.is_dropping:
+                self._gone(item)
             else:
                 self._backlog.give_back(item)
+                self._record_return(item)
 
-    def _untaken(self, item: Item, rejected: bool) -> None:
-        if rejected:
-            self._rejected(item)
-        else:
-            item.attempt = max(0, item.attempt - 1)
-            self._return([item])
-        self._move()
+    def _dead_lettered(self, item: Item) -> None:
+        assert self._dead_letter is not None
+        self._done += 1
+        way = self._dead_letter(item)
+        target, data = way if way is not None else (None, b"")
+        if target is not None and target.is_dropping:
+            target = None
+        if self._record is not None:
+            name, number = (None, 0) if target is None else (target.name, target.next_number)
+            self._record(events.DeadLettered(self.name, item.number, name, number, data))
+        if target is not None:
+            target.take_over(data)
+
+    def _record_return(self, item: Item, due: float = 0.0) -> None:
+        if self._record is not None:
+            self._record(
+                events.Returned(
+                    self.name, item.number, item.attempt, item.losses, item.rejects, due
+                )
+            )
+
+    # Why it goes there.
 
     def _lost(self, items: Iterable[Item]) -> None:
         """Nobody said what became of these. What loses its owner again and again may be what ends
@@ -309,9 +245,21 @@ class Places(ABC):
 
     def _hand_out_again(self, item: Item, pause: float) -> None:
         if self._dead_letter is not None and item.losses + item.rejects >= self._max_deliveries:
-            self._done += 1
-            self._dead_letter(item)
-        elif pause and not self._dropping:
-            self._backlog.delay(item, pause)
+            self._dead_lettered(item)
+        elif pause and not self.is_dropping:
+            self._delay(item, pause)
         else:
             self._return([item])
+
+    def _unseen(self, item: Item) -> None:
+        """Whoever had it has not looked at it: it counts as never handed out."""
+        item.attempt = max(0, item.attempt - 1)
+        self._return([item])
+
+    def _known(self, holder: Hashable, ids: Iterable[int]) -> None:
+        assert self._record is not None
+        self._record(events.Read(self.name, holder, list(ids)))
+
+
+def _kept(item: Item, due: float = 0.0) -> Kept:
+    return Kept(item.number, item.data, item.attempt, item.losses, item.rejects, due)

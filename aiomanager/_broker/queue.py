@@ -1,8 +1,9 @@
 """The hosted queue: what happens to an item between a put and its end.
 
-One thread, no locks, no I/O and no clock of its own: a call either answers at once or parks, and
-answers later through the `reply` that came with it. The host's selector loop drives it over
-sockets, `memory://` drives it in one process, and the tests drive it against a model.
+One thread, no locks, no I/O and no clock of its own. A call that may have to wait brings a
+`caller`, and its outcome stands in `answers` then or later, beside that caller. The driver empties
+`answers` after each of its calls, and after each time that it calls back: the host's selector loop
+over sockets, `memory://` in one process, and the tests against a model.
 
 Where an item can be, and nowhere else:
 
@@ -26,16 +27,18 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from .._ground.errors import QueueShutDown
+from . import events
 from .backlog import Data, Item, Timers
-from .places import Places, logger
-from .waiters import Line, Reply, Waiter, WaitingRoom
+from .outcomes import NOTHING, Accepted, Caller, Joined, Outcome, Refused, ShutDown
+from .places import logger
+from .settling import Settling
+from .waiters import Line, Waiter, WaitingRoom
 
 # Bytes that an item takes beside its own.
 ITEM_SIZE = 256
 
 
-class HostedQueue(Places):
+class HostedQueue(Settling):
     """One queue of a host.
 
     Args:
@@ -47,13 +50,17 @@ class HostedQueue(Places):
         max_deliveries: how often an item may be handed out to owners that are lost, or that let
             the time of their lease pass, or that cannot unpickle it, before `dead_letter` is given
             it; a nack is its owner's decision, and counts for nothing here.
-        dead_letter: takes such an item; without it they are handed out for ever.
+        dead_letter: takes such an item, and says where what stands for it is to be put; without it
+            they are handed out for ever.
         max_unsettled: items that one owner may have on lease at once; it is handed no more until
             it settles some.
         max_unsettled_bytes: bytes of them, but for the item that takes it over.
         max_waiting: calls of one owner that may wait here at once.
         afford: asked before items are put whether there is memory to keep so many bytes; raises
             `MemoryError` where not.
+        answers: where outcomes stand until the driver takes them; one for all queues of a host, as
+            a call of one may be the answer of another's.
+        record: is handed each event, before anybody can hear of it.
         warn: logs a warning whose cause is an owner's.
     """
 
@@ -73,6 +80,9 @@ class HostedQueue(Places):
         self._room = WaitingRoom(max_waiting)
         self._getters, self._putters = self._room.getters, self._room.putters
         self._joiners = self._room.joiners
+        # Served once, there is more to do; and who gives up when that is done.
+        self._goes_on = False
+        self._impatient: list[Waiter] = []
 
     def statistics(self) -> dict[str, int | bool]:
         """What there is now, and what there was in all."""
@@ -88,40 +98,36 @@ class HostedQueue(Places):
         self,
         frames: Sequence[Data],
         timeout: float | None,
-        reply: Reply,
+        caller: Caller,
         *,
         owner: Hashable = None,
         ticket: Hashable = None,
     ) -> None:
         """Append frames in order, waiting for room up to `timeout` seconds (None: for ever).
 
-        Replies the number of frames that were appended: all, or the first few where the time was
-        up, the call was cancelled or the queue was shut down meanwhile. Replies `MemoryError`, and
-        appends none, where there is no memory for them.
+        Its outcome: `Accepted`; `ShutDown` where none were; `Refused`, and none, where there is no
+        memory for them.
         """
         if self.is_shutdown:
-            reply(QueueShutDown("the queue was shut down; nothing more can be put"))
+            message = "the queue was shut down; nothing more can be put"
+            self.answers.append((caller, ShutDown(message)))
             return
         if self._afford is not None:
             try:
                 self._afford(sum(map(len, frames)) + len(frames) * ITEM_SIZE)
             except MemoryError as exc:
-                reply(exc)
+                self.answers.append((caller, Refused(exc)))
                 return
         if 0 < self.maxsize < len(self._backlog) + len(frames):
-            waiter = Waiter(owner, ticket, reply, frames=deque(frames))
+            waiter = Waiter(owner, ticket, caller, frames=deque(frames))
             self._wait(self._putters, waiter, timeout)
         else:
+            if self._record is not None:
+                self._record(events.Put(self.name, self.next_number, frames))
             self._append(frames)
             if self._getters:
                 self._move()
-            reply(len(frames))
-
-    def add(self, data: Data) -> None:
-        """Append an item, room or not. One that comes after an immediate shutdown is dropped."""
-        if not self._dropping:
-            self._append([data])
-            self._move()
+            self.answers.append((caller, Accepted(len(frames))))
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -129,7 +135,7 @@ class HostedQueue(Places):
         self,
         count: int,
         timeout: float | None,
-        reply: Reply,
+        caller: Caller,
         *,
         owner: Hashable = None,
         ticket: Hashable = None,
@@ -137,28 +143,27 @@ class HostedQueue(Places):
     ) -> None:
         """Hand out up to `count` items, waiting for the first up to `timeout` seconds.
 
-        Replies a list of (delivery id, attempt, data), empty where the time was up or the call
-        was cancelled; `QueueShutDown` where no item can come any more. Without `lease` the items
-        are the receiver's at once, and what stands for the id is what `undeliver` takes.
+        Its outcome: `Handed`; `Nothing` where the time was up or the call was cancelled; `ShutDown`
+        where no item can come any more. Without `lease` the items are the receiver's at once.
         """
         count = max(1, count)
         if not self._backlog.anything() or (lease and not self._leases.room(owner)[0]):
-            self._wait(self._getters, Waiter(owner, ticket, reply, count, lease), timeout)
+            self._wait(self._getters, Waiter(owner, ticket, caller, count, lease), timeout)
         else:
-            self._hand_out(reply, owner, count, lease)
+            self._hand_out(caller, owner, count, lease)
             if self._putters or self.is_shutdown:
-                self._move()
+                self._continue_later()
 
     def join(
         self,
         timeout: float | None,
-        reply: Reply,
+        caller: Caller,
         *,
         owner: Hashable = None,
         ticket: Hashable = None,
     ) -> None:
-        """Reply True once every item is done; False where the time was up or it was cancelled."""
-        self._wait(self._joiners, Waiter(owner, ticket, reply), timeout)
+        """Wait until every item is done. Its outcome: `Joined`."""
+        self._wait(self._joiners, Waiter(owner, ticket, caller), timeout)
 
     # -- endings ------------------------------------------------------------------------------
 
@@ -175,7 +180,7 @@ class HostedQueue(Places):
         for waiter in self._room.owned_by(owner):
             self._room.leave(waiter)
             if waiter.frames is not None:
-                waiter.reply(waiter.accepted)
+                self._answer(waiter, Accepted(waiter.accepted))
         items = self._leases.end_all(owner)
         self._lost(items)
         self._move()
@@ -186,26 +191,30 @@ class HostedQueue(Places):
         how many items that were. What it did know of stays counted, until somebody of whom
         nothing is known says that it is done. Where it `said_so`, it did not know of the rest."""
         items = self._takes.give_up(holder)
+        if self._record is not None:
+            self._record(events.HolderLost(self.name, holder))
         if said_so:
             for item in items:
-                self._untaken(item, False)
+                self._unseen(item)
         else:
             self._lost(items)
-            self._move()
+        self._move()
         return len(items)
 
     def shutdown(self, immediate: bool = False) -> None:
         """Refuse puts from now on; end receives once nothing can come, or now if `immediate`,
         which drops the items that nobody has received."""
         self.is_shutdown = True
+        if self._record is not None:
+            self._record(events.ShutDown(self.name, immediate))
+        message = "the queue was shut down while waiting for room"
         while self._putters:
             waiter = next(iter(self._putters))
             self._room.leave(waiter)
-            waiter.reply(
-                waiter.accepted or QueueShutDown("the queue was shut down while waiting for room")
-            )
+            accepted = waiter.accepted
+            self._answer(waiter, Accepted(accepted) if accepted else ShutDown(message))
         if immediate:
-            self._dropping = True
+            self.is_dropping = True
             self._done += self._backlog.clear()
             for owner in list(self._room.stalled):
                 self._room.resume(owner)
@@ -221,7 +230,10 @@ class HostedQueue(Places):
         if timeout is None or waiter.line is None:
             return
         if timeout <= 0:
-            self._give_up(waiter)
+            if self._goes_on:
+                self._impatient.append(waiter)
+            else:
+                self._give_up(waiter)
         else:
             waiter.timer = self._timers.call_at(
                 self._timers.time() + timeout, lambda: self._give_up(waiter)
@@ -231,9 +243,12 @@ class HostedQueue(Places):
         line = waiter.line
         self._room.leave(waiter)
         if waiter.frames is not None:
-            waiter.reply(waiter.accepted)
+            self._answer(waiter, Accepted(waiter.accepted))
         else:
-            waiter.reply(False if line is self._joiners else [])
+            self._answer(waiter, Joined(False) if line is self._joiners else NOTHING)
+
+    def _answer(self, waiter: Waiter, outcome: Outcome) -> None:
+        self.answers.append((waiter.caller, outcome))
 
     def _settled(self, owner: Hashable) -> None:
         """An owner has ended leases."""
@@ -242,7 +257,12 @@ class HostedQueue(Places):
         self._move()
 
     def _move(self) -> None:
-        """The only place where parked calls meet items, room and the end of work."""
+        """The only place where parked calls meet items, room and the end of work.
+
+        It ends with the first hand-out, and goes on when that is delivered: if it cannot be, its
+        items are for the next in line, they take the room that they had, and the queue is not at
+        its end. Nobody is told a thing that this would make untrue.
+        """
         while True:
             if self._putters:
                 self._admit()
@@ -253,12 +273,28 @@ class HostedQueue(Places):
                 self._room.stall(waiter)
                 continue
             self._room.leave(waiter)
-            self._hand_out(waiter.reply, waiter.owner, waiter.count, waiter.lease)
+            self._hand_out(waiter.caller, waiter.owner, waiter.count, waiter.lease)
+            if self._getters or self._putters or self._impatient:
+                self._continue_later()
+            return  # nor is it done, for those who join
         # What is leased or delayed may still come back, so receivers wait for it.
-        if self._dropping or (self.is_shutdown and not self._backlog and not self._leases):
-            self._end(self._getters, QueueShutDown("the queue was shut down and is empty"))
+        if self.is_dropping or (self.is_shutdown and not self._backlog and not self._leases):
+            self._end(self._getters, ShutDown("the queue was shut down and is empty"))
         if self._joiners and not self.unfinished:
-            self._end(self._joiners, True)
+            self._end(self._joiners, Joined(True))
+        while self._impatient:
+            if (waiter := self._impatient.pop(0)).line is not None:
+                self._give_up(waiter)
+
+    def _continue_later(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            self.answers.continue_later(self)
+
+    def go_on(self) -> None:
+        """What was handed out is delivered, or is back: serve those who are next."""
+        self._goes_on = False
+        self._move()
 
     def _admit(self) -> None:
         while self._putters and not self.full():
@@ -266,17 +302,20 @@ class HostedQueue(Places):
             frames = waiter.frames
             assert frames is not None
             while frames and not self.full():
-                self._append([frames.popleft()])
+                admitted = [frames.popleft()]
+                if self._record is not None:
+                    self._record(events.Put(self.name, self.next_number, admitted))
+                self._append(admitted)
                 waiter.accepted += 1
             if not frames:
                 self._room.leave(waiter)
-                waiter.reply(waiter.accepted)
+                self._answer(waiter, Accepted(waiter.accepted))
 
-    def _end(self, line: Line, answer: object) -> None:
+    def _end(self, line: Line, outcome: Outcome) -> None:
         while line:
             waiter = next(iter(line))
             self._room.leave(waiter)
-            waiter.reply(answer)
+            self._answer(waiter, outcome)
 
     def _expired(self, items: list[Item]) -> None:
         self._warn("%d deliveries of queue %r were not settled in time", len(items), self.name)

@@ -7,7 +7,7 @@ who left before it was handed to them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from .backlog import NO_NUMBER, Data, Item
 
@@ -18,10 +18,16 @@ RECEIPTS = 2048
 
 
 class Takes:
-    """The items of one queue that are their takers'."""
+    """The items of one queue that are their takers'.
 
-    def __init__(self) -> None:
+    Args:
+        on_read: is told of the deliveries of which a holder knows from now on; for those who keep
+            a record.
+    """
+
+    def __init__(self, on_read: Callable[[Hashable, Iterable[int]], None] | None = None) -> None:
         self.total = 0
+        self._on_read = on_read
         self._counts: dict[Hashable, int] = {}  # by holder
         # The first delivery that each has taken since it had none.
         self._oldest: dict[Hashable, int] = {}
@@ -32,6 +38,24 @@ class Takes:
     def count(self, holder: Hashable) -> int:
         """How many items a holder has."""
         return self._counts.get(holder, 0)
+
+    def counts(self) -> Iterable[tuple[Hashable, int]]:
+        """Who has how many items."""
+        return self._counts.items()
+
+    def oldest(self, holder: Hashable) -> int | None:
+        """The first delivery that a holder has taken since it had none."""
+        return self._oldest.get(holder)
+
+    def unread(self, holder: Hashable) -> Iterator[tuple[int, Hashable, Item]]:
+        """What a holder may not know that it has, with the channels of its takes."""
+        for channel, items in self._unread.get(holder, {}).items():
+            for delivery_id, item in items.items():
+                yield delivery_id, channel, item
+
+    def receipts(self, holder: Hashable) -> Iterable[tuple[int, Item]]:
+        """What a holder has taken last and can be restored at its own place, without data."""
+        return self._receipts.get(holder, {}).items()
 
     def add(self, holder: Hashable, count: int) -> None:
         """Count items that a holder has taken and has in its hands."""
@@ -129,6 +153,8 @@ class Takes:
     def _read(self, holder: Hashable, items: Mapping[int, Item]) -> None:
         if not items:
             return
+        if self._on_read is not None:
+            self._on_read(holder, items)
         receipts = self._receipts.setdefault(holder, {})
         for delivery_id, item in items.items():
             item.data = b""

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from .backlog import Data, Timer
-
-# Called once with the answer; an exception instance is the answer of a call that failed. Returns
-# False where the one who asked is gone, so that what the answer carried has to be kept. It may
-# call the queue.
-Reply = Callable[[Any], bool]
+from .outcomes import Caller
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +16,7 @@ class Waiter:
 
     owner: Hashable
     ticket: Hashable
-    reply: Reply
+    caller: Caller
     count: int = 0
     lease: bool = True
     frames: deque[Data] | None = None

@@ -4,7 +4,8 @@
 a time, received means taken. `OwnFace` is what aiomanager's own clients use: batches of frames,
 leases, and answers that can wait beside one another on one connection.
 
-Both turn a request into one call of `HostedQueue`, whose reply goes back over the connection.
+Both turn a request into one call of `HostedQueue`, whose outcome goes back over the connection
+when the server takes it out of the queue's answers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .._broker.backlog import Data
+from .._broker.outcomes import (
+    Accepted,
+    Handed,
+    Joined,
+    Nothing,
+    Outcome,
+    Refused,
+    Returned,
+    ShutDown,
+)
 from .._broker.queue import HostedQueue
 from .._ground.buffers import Buffer
 from .._ground.errors import QueueShutDown
@@ -97,6 +108,55 @@ def with_frame(
     return args, kwds
 
 
+@dataclass(slots=True)  # frozen, it would take four times as long to make
+class _StockCall:
+    """A request of a stock client that is to be answered.
+
+    Attributes:
+        ended: the error that it knows for a queue that is shut down.
+    """
+
+    asker: Asker
+    hosted: HostedQueue
+    ended: object = queue.Full
+
+    def tell(self, outcome: Outcome) -> None:
+        try:
+            sent = self._send(outcome)
+        except MemoryError:
+            self.asker.starve()
+            sent = False
+        if not sent and type(outcome) is Handed:
+            self.hosted.undelivered(outcome)
+
+    def _send(self, outcome: Outcome) -> bool:
+        # Patterns with attributes in them would take several times as long.
+        match outcome:
+            case Handed():
+                return self._deliver(outcome)
+            case Accepted():
+                return self.asker.send(_NONE if outcome.count else _FULL)
+            case Nothing():
+                return self.asker.send(_EMPTY)
+            case Joined():
+                return self.asker.send(_NONE)
+            case ShutDown():
+                return self.asker.send(_shutdown_for(self.ended, outcome.message))
+            case Returned():
+                return self.asker.send(dump(("#RETURN", outcome.value)))
+            case Refused():
+                return self.asker.send(dump(("#ERROR", outcome.error)))
+
+    def _deliver(self, handed: Handed) -> bool:
+        # What is sent into a connection that is gone is lost to everybody: look first, also where
+        # it did not wait, as its request may have waited to be read.
+        if self.asker.is_gone():
+            return False
+        ((item, _, data),) = handed.deliveries
+        parts = returned_item(data, self.asker.protocol)
+        return self.asker.send(parts, lambda: self.hosted.undeliver(item))
+
+
 class StockFace:
     """The methods of `queue.Queue`, over a connection.
 
@@ -126,39 +186,19 @@ class StockFace:
         try:
             function(asker, *args, **kwds)
         except Exception as exc:
-            asker.send(dump(("#ERROR", exc)))
+            self._answer(asker, Refused(exc))
+
+    def _answer(self, asker: Asker, outcome: Outcome) -> None:
+        self._hosted.answers.append((_StockCall(asker, self._hosted), outcome))
 
     def _put(self, asker: Asker, item: Data, block: bool = True, timeout: Any = None) -> None:
-        def reply(answer: Any) -> bool:
-            if isinstance(answer, QueueShutDown):
-                return asker.send(_shutdown_for(queue.Full, str(answer)))
-            if isinstance(answer, MemoryError):
-                return asker.send(dump(("#ERROR", answer)))
-            return asker.send(_NONE if answer else _FULL)
-
         # The standard library looks at the timeout of a put only where the queue has a bound.
         seconds = _seconds(block, timeout) if self._hosted.maxsize > 0 else None
-        self._hosted.put([item], seconds, reply, owner=asker)
+        self._hosted.put([item], seconds, _StockCall(asker, self._hosted), owner=asker)
 
     def _get(self, asker: Asker, block: bool = True, timeout: Any = None) -> None:
-        def reply(answer: Any) -> bool:
-            if isinstance(answer, QueueShutDown):
-                return asker.send(_shutdown_for(_EMPTY_CLASS, str(answer)))
-            if not answer:
-                return asker.send(_EMPTY)
-            # What is sent into a connection that is gone is lost to everybody: look first, also
-            # where it did not wait, as its request may have waited to be read.
-            if asker.is_gone():
-                return False
-            item, _, data = answer[0]
-            try:
-                parts = returned_item(data, asker.protocol)
-            except MemoryError:
-                asker.starve()
-                return False
-            return asker.send(parts, lambda: self._hosted.undeliver(item))
-
-        self._hosted.receive(1, _seconds(block, timeout), reply, owner=asker, lease=False)
+        call = _StockCall(asker, self._hosted, _EMPTY_CLASS)
+        self._hosted.receive(1, _seconds(block, timeout), call, owner=asker, lease=False)
 
     def _put_nowait(self, asker: Asker, item: Data) -> None:
         self._put(asker, item, False)
@@ -168,32 +208,32 @@ class StockFace:
 
     def _task_done(self, asker: Asker) -> None:
         self._hosted.task_done()
-        asker.send(_NONE)
+        self._answer(asker, Returned(None))
 
     def _join(self, asker: Asker) -> None:
-        self._hosted.join(None, lambda _: asker.send(_NONE), owner=asker)
+        self._hosted.join(None, _StockCall(asker, self._hosted), owner=asker)
 
     def _qsize(self, asker: Asker) -> None:
-        asker.send(dump(("#RETURN", self._hosted.qsize())))
+        self._answer(asker, Returned(self._hosted.qsize()))
 
     def _empty(self, asker: Asker) -> None:
-        asker.send(dump(("#RETURN", self._hosted.empty())))
+        self._answer(asker, Returned(self._hosted.empty()))
 
     def _full(self, asker: Asker) -> None:
-        asker.send(dump(("#RETURN", self._hosted.full())))
+        self._answer(asker, Returned(self._hosted.full()))
 
     def _shutdown(self, asker: Asker, immediate: bool = False) -> None:
         self._hosted.shutdown(immediate)
-        asker.send(_NONE)
+        self._answer(asker, Returned(None))
 
     def _describe(self, asker: Asker) -> None:
-        asker.send(dump(("#RETURN", f"<hosted queue {self._hosted.name!r}>")))
+        self._answer(asker, Returned(f"<hosted queue {self._hosted.name!r}>"))
 
     def _attribute(self, asker: Asker, name: str) -> None:
         if name not in STOCK_ATTRIBUTES:
             raise AttributeError(f"a queue has no attribute {name!r}")
         name = "unfinished" if name == "unfinished_tasks" else name
-        asker.send(dump(("#RETURN", getattr(self._hosted, name))))
+        self._answer(asker, Returned(getattr(self._hosted, name)))
 
 
 def _seconds(block: bool, timeout: float | None) -> float | None:
@@ -216,22 +256,35 @@ class _Call:
     holder: Holder
     request: Request
     send: Send
+    hosted: HostedQueue
 
     @property
     def ticket(self) -> int:
         return self.request.request_id
 
-    def reply(self, answer: Any) -> bool:
-        if isinstance(answer, QueueShutDown):
-            return self.send(("#SHUTDOWN", str(answer)))
-        if isinstance(answer, MemoryError):
-            return self.send(("#ERROR", answer))
-        return self.send(("#RETURN", answer))
+    def tell(self, outcome: Outcome) -> None:
+        match outcome:
+            case Handed():
+                if not self._deliver(outcome.deliveries):
+                    self.hosted.undelivered(outcome)
+            case Returned():
+                self.send(("#RETURN", outcome.value))
+            case Accepted():
+                self.send(("#RETURN", outcome.count))
+            case Nothing():
+                self.send(("#RETURN", []))
+            case Joined():
+                self.send(("#RETURN", outcome.finished))
+            case ShutDown():
+                self.send(("#SHUTDOWN", outcome.message))
+            case Refused():
+                self.send(("#ERROR", outcome.error))
 
-    def deliver(self, answer: Any) -> bool:
-        if isinstance(answer, list) and not all(map(_is_small, answer)):
-            answer = [(i, attempt, bulky(data)) for i, attempt, data in answer]
-        return self.reply(answer)
+    def _deliver(self, deliveries: list[tuple[int, int, Data]]) -> bool:
+        if not all(map(_is_small, deliveries)):
+            bulk = [(i, attempt, bulky(data)) for i, attempt, data in deliveries]
+            return self.send(("#RETURN", bulk))
+        return self.send(("#RETURN", deliveries))
 
 
 class OwnFace:
@@ -278,31 +331,39 @@ class OwnFace:
             holder: the client, over however many connections.
         """
         owner.queues.add(self._hosted)
-        call = _Call(owner, holder, request, send)
+        call = _Call(owner, holder, request, send, self._hosted)
         method = request.method
-        if method in self._waiting:
-            self._waiting[method](call, *request.args)
-        elif method in self._owned:
-            call.reply(self._owned[method](call, *request.args))
-        elif method in self._simple:
-            call.reply(self._simple[method](*request.args))
-        else:
-            raise AttributeError(f"a queue has no operation {method!r}")
+        outcome: Outcome
+        try:
+            if method in self._waiting:
+                self._waiting[method](call, *request.args)
+                return
+            if method in self._owned:
+                outcome = Returned(self._owned[method](call, *request.args))
+            elif method in self._simple:
+                outcome = Returned(self._simple[method](*request.args))
+            else:
+                raise AttributeError(f"a queue has no operation {method!r}")
+        except QueueShutDown as exc:
+            outcome = ShutDown(str(exc))
+        except Exception as exc:
+            outcome = Refused(exc)
+        self._hosted.answers.append((call, outcome))
 
     def _put(self, call: _Call, timeout: float | None) -> None:
         frames = call.request.frames
         owned = [frame if type(frame) is bytes else _own(frame) for frame in frames]
-        self._hosted.put(owned, timeout, call.reply, owner=call.owner, ticket=call.ticket)
+        self._hosted.put(owned, timeout, call, owner=call.owner, ticket=call.ticket)
 
     def _receive(
         self, call: _Call, count: int, timeout: float | None, read: Sequence[str] = ()
     ) -> None:
         if read:
             self._hosted.read(read, holder=call.holder)
-        self._hosted.receive(count, timeout, call.deliver, owner=call.owner, ticket=call.ticket)
+        self._hosted.receive(count, timeout, call, owner=call.owner, ticket=call.ticket)
 
     def _join(self, call: _Call) -> None:
-        self._hosted.join(None, call.reply, owner=call.owner, ticket=call.ticket)
+        self._hosted.join(None, call, owner=call.owner, ticket=call.ticket)
 
     def _settle(self, call: _Call) -> list[bool]:
         settlements = read_settlements(*call.request.frames)
@@ -341,12 +402,9 @@ class OwnFace:
     def _cancel(self, call: _Call, ticket: int) -> None:
         self._hosted.cancel(call.owner, ticket)
 
-    def _move(self, call: _Call, delivery_id: int, target: str) -> object:
+    def _move(self, call: _Call, delivery_id: int, target: str) -> bool:
         (data,) = call.request.frames
-        try:
-            return self._hosted.move(delivery_id, self._find(target), _own(data), owner=call.owner)
-        except QueueShutDown as exc:
-            return exc
+        return self._hosted.move(delivery_id, self._find(target), _own(data), owner=call.owner)
 
 
 def _own(data: Data) -> Data:

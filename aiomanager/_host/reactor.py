@@ -76,10 +76,15 @@ class Reactor:
         busy_poll: seconds. Where it had to wait for less than that the last time, it looks for more
             for as long before it sleeps: to fall asleep and to be woken takes longer than to serve
             a request.
+        afterwards: called after each call and each time that was due, for what they have left to
+            do; what a socket calls sees to that itself.
     """
 
-    def __init__(self, busy_poll: float = 0.0) -> None:
+    def __init__(
+        self, busy_poll: float = 0.0, afterwards: Callable[[], object] = lambda: None
+    ) -> None:
         self._busy_poll = busy_poll
+        self._afterwards = afterwards
         self._selector = new_selector()
         self._callbacks: dict[object, Callable[[int], object]] = {}  # by what is watched
         self._timers: list[tuple[float, int, ReactorTimer]] = []
@@ -251,7 +256,10 @@ class Reactor:
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
-            callback()
+            try:
+                callback()
+            finally:
+                self._afterwards()
         except Exception as exc:
             self.failed("a callback of the host failed; the host goes on", exc)
 

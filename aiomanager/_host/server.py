@@ -15,7 +15,8 @@ from multiprocessing import managers
 from traceback import format_exc
 from typing import Any
 
-from .._broker.backlog import Item
+from .._broker.backlog import Data, Item
+from .._broker.outcomes import Answers
 from .._broker.queue import HostedQueue
 from .._ground.buffers import Buffer
 from .._ground.errors import ConfigurationError
@@ -73,7 +74,8 @@ class QueueServer(managers.Server):
         self.registry = dict(registry)
         self.authkey = bytes(authkey)
         self.settings: HostSettings = getattr(registry, "settings", None) or HostSettings()
-        self.reactor = Reactor(self.settings.busy_poll)
+        self.reactor = Reactor(self.settings.busy_poll, self._tell_callers)
+        self._answers = Answers()
         self._reserve = Reserve()
         self.queues = {
             name: HostedQueue(
@@ -86,6 +88,7 @@ class QueueServer(managers.Server):
                 max_unsettled=self.settings.max_unsettled,
                 max_unsettled_bytes=self.settings.max_unsettled_bytes,
                 max_waiting=self.settings.max_waiting,
+                answers=self._answers,
                 afford=self._reserve.afford,
                 warn=self.reactor.warn,
             )
@@ -107,16 +110,16 @@ class QueueServer(managers.Server):
         self._at_workers = 0  # requests that threads are working on
         self._stopping = False
 
-    def _dead_letters_to(self, name: str) -> Callable[[Item], None] | None:
+    def _dead_letters_to(self, name: str) -> Callable[[Item], tuple[HostedQueue, Data]] | None:
         """What the queue `name` does with an item that it gives up."""
         target = self.settings.dead_letter
         if target is None or target == name:
             return None
 
-        def dead_letter(item: Item) -> None:
+        def dead_letter(item: Item) -> tuple[HostedQueue, Data]:
             letter = given_up(item, name)
             self.reactor.warn("an item of queue %r goes to %r: %s", name, target, letter.reason)
-            self.queues[target].add(encode(letter))
+            return self.queues[target], encode(letter)
 
         return dead_letter
 
@@ -278,6 +281,18 @@ class QueueServer(managers.Server):
             raise  # the peer's, who knows what to do
         except Exception:
             peer.send(dump(("#TRACEBACK", format_exc())))
+        finally:
+            self._tell_callers()
+
+    def _tell_callers(self) -> None:
+        """Send what the queues have answered: after each message, each call of the reactor's and
+        each of its times, as nothing else reaches a queue."""
+        for caller, outcome in self._answers.drain():
+            try:
+                caller.tell(outcome)
+            except Exception as exc:
+                # It is nobody's fault whose message this comes of, and others are to be told.
+                self.reactor.failed("an answer could not be sent", exc)
 
     def _shed(self, peer: Peer, head: bytes) -> None:
         """There was no memory for a message: say so to whoever can be told."""

@@ -10,11 +10,22 @@ from weakref import WeakSet, ref
 
 import anyio
 
+from .._broker.outcomes import (
+    Accepted,
+    Answers,
+    Handed,
+    Joined,
+    Nothing,
+    Outcome,
+    Refused,
+    Returned,
+    ShutDown,
+)
 from .._broker.queue import HostedQueue
 from .._concurrency.event_loop import current_loop, has_ended, spawn
 from .._concurrency.futures import Future, filled
 from .._ground.addresses import Address
-from .._ground.errors import ConfigurationError, ConnectionLostError
+from .._ground.errors import ConfigurationError, ConnectionLostError, QueueShutDown
 from .base import Promises, QueueEngine, Received, Settlement, Ticket, counted
 from .registry import HostClient
 
@@ -46,16 +57,25 @@ class LoopTimer:
 
 
 class LoopTimers:
-    """A clock, as `HostedQueue` wants it, whose calls come on the running event loop."""
+    """A clock, as `HostedQueue` wants it, whose calls come on the running event loop.
 
-    def __init__(self) -> None:
+    Args:
+        afterwards: called after each of them.
+    """
+
+    def __init__(self, afterwards: Callable[[], object]) -> None:
+        self._afterwards = afterwards
         self._timers: WeakSet[LoopTimer] = WeakSet()
 
     def time(self) -> float:
         return monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> LoopTimer:
-        timer = LoopTimer(when, callback)
+        def due() -> None:
+            callback()
+            self._afterwards()
+
+        timer = LoopTimer(when, due)
         self._timers.add(timer)
         return timer
 
@@ -74,14 +94,23 @@ class MemoryHost:
     """
 
     def __init__(self, queues: dict[str, int] | None) -> None:
-        self._timers = LoopTimers()
+        self._answers = Answers()
+        self._timers = LoopTimers(self.tell_callers)
         self._loop: Callable[[], Any] = lambda: None  # of those who use it
         self._clients: WeakSet[MemoryClient] = WeakSet()
         self._on_demand = queues is None
         self._queues = {
-            name: HostedQueue(self._timers, maxsize) for name, maxsize in (queues or {}).items()
+            name: self._hosted(name, maxsize) for name, maxsize in (queues or {}).items()
         }
         self.is_shut_down = False
+
+    def _hosted(self, name: str, maxsize: int = 0) -> HostedQueue:
+        return HostedQueue(self._timers, maxsize, name=name, answers=self._answers)
+
+    def tell_callers(self) -> None:
+        """Give what the queues have answered to those who wait for it: after each call of one."""
+        for caller, outcome in self._answers.drain():
+            caller.tell(outcome)
 
     def shutdown(self) -> None:
         """End for all clients; their calls under way raise `ConnectionLostError`."""
@@ -105,7 +134,7 @@ class MemoryHost:
                 raise ConfigurationError(
                     f"no queue or object is registered here as {name!r}; there is: {known}"
                 )
-            self._queues[name] = HostedQueue(self._timers)
+            self._queues[name] = self._hosted(name)
         return self._queues[name]
 
     def enter(self, client: MemoryClient) -> None:
@@ -133,6 +162,7 @@ class MemoryHost:
         for hosted in self._queues.values():
             hosted.owner_lost(owner)
             hosted.holder_lost(owner)
+        self.tell_callers()
 
 
 # Those with a name, which programs in this process share.
@@ -259,7 +289,8 @@ class MemoryEngine(QueueEngine):
         future: Future[int] = self._client.future()
         if timeout != 0:
             self._putting = future
-        self._hosted.put(frames, timeout, _reply(future), owner=self._client, ticket=future)
+        self._hosted.put(frames, timeout, _Call(future), owner=self._client, ticket=future)
+        self._tell_callers()
         return future.map(lambda accepted: (accepted, None))
 
     def interrupt_put(self) -> None:
@@ -269,7 +300,8 @@ class MemoryEngine(QueueEngine):
         future: Future[list[tuple[int, int, bytes]]] = self._client.future()
         if timeout != 0:
             self._receiving = future
-        self._hosted.receive(count, timeout, _reply(future), owner=self._client, ticket=future)
+        self._hosted.receive(count, timeout, _Call(future), owner=self._client, ticket=future)
+        self._tell_callers()
         return future.map(
             lambda deliveries: [Received(number, number, *rest) for number, *rest in deliveries]
         )
@@ -280,11 +312,14 @@ class MemoryEngine(QueueEngine):
     def settle(
         self, settlements: Sequence[Settlement], channel: str = "settle"
     ) -> Future[list[bool]]:
-        return filled(self._hosted.settle(settlements, owner=self._client))
+        settled = self._hosted.settle(settlements, owner=self._client)
+        self._tell_callers()
+        return filled(settled)
 
     def take(self, received: Sequence[Received], channel: str) -> Future[list[bool]]:
         ids = [one.handle for one in received]
         taken = self._hosted.take(ids, owner=self._client, holder=self._client)
+        self._tell_callers()
         return filled(taken)
 
     def restore(self, received: Received, *, rejected: bool = False) -> Future[bool]:
@@ -295,6 +330,7 @@ class MemoryEngine(QueueEngine):
             holder=self._client,
             rejected=rejected,
         )
+        self._tell_callers()
         return filled(restored)
 
     @property
@@ -307,15 +343,19 @@ class MemoryEngine(QueueEngine):
 
     async def move(self, received: Received, target: str, frame: bytes) -> bool:
         hosted = self._client.host.queue(target)
-        return self._hosted.move(received.handle, hosted, frame, owner=self._client)
+        moved = self._hosted.move(received.handle, hosted, frame, owner=self._client)
+        self._tell_callers()
+        return moved
 
     async def task_done(self, count: int) -> list[Exception | None]:
         done = self._hosted.task_done_up_to(count, holder=self._client)
+        self._tell_callers()
         return counted(done, count)
 
     async def join(self) -> None:
         future: Future[bool] = self._client.future()
-        self._hosted.join(None, _reply(future), owner=self._client, ticket=future)
+        self._hosted.join(None, _Call(future), owner=self._client, ticket=future)
+        self._tell_callers()
         try:
             await future.wait()
         except BaseException:
@@ -328,6 +368,7 @@ class MemoryEngine(QueueEngine):
 
     async def shutdown(self, immediate: bool) -> None:
         self._hosted.shutdown(immediate)
+        self._tell_callers()
 
     async def statistics(self) -> dict[str, Any]:
         return self._hosted.statistics()
@@ -340,14 +381,31 @@ class MemoryEngine(QueueEngine):
         if ticket is not None:
             with contextlib.suppress(ConnectionLostError):
                 self._hosted.cancel(self._client, ticket)
+                self._tell_callers()
+
+    def _tell_callers(self) -> None:
+        self._client.host.tell_callers()
 
 
-def _reply(future: Future[Any]) -> Callable[[Any], bool]:
-    def reply(answer: Any) -> bool:
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
-        return True
+class _Call:
+    """A call of this engine's: its outcome is its future's. Nobody is gone, in one process."""
 
-    return reply
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def tell(self, outcome: Outcome) -> None:
+        match outcome:
+            case Handed():
+                self._future.set_result(outcome.deliveries)
+            case Accepted():
+                self._future.set_result(outcome.count)
+            case Nothing():
+                self._future.set_result([])
+            case Joined():
+                self._future.set_result(outcome.finished)
+            case Returned():
+                self._future.set_result(outcome.value)
+            case ShutDown():
+                self._future.set_exception(QueueShutDown(outcome.message))
+            case Refused():
+                self._future.set_exception(outcome.error)

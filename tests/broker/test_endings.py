@@ -9,9 +9,10 @@ import logging
 
 import pytest
 
+from aiomanager._broker.outcomes import Handed, Outcome
 from aiomanager._broker.queue import HostedQueue
 from aiomanager._ground.errors import QueueShutDown
-from tests.support.hosted_calls import Call, FakeTimers, Owner
+from tests.support.hosted_calls import Call, FakeTimers, Owner, tell
 
 pytestmark = pytest.mark.every_python
 
@@ -194,14 +195,14 @@ def test_nothing_moves_to_a_queue_that_was_shut_down(queue: HostedQueue, one: Ow
     assert one.settle([delivery_id], "nack") == [True]
 
 
-def test_what_is_added_needs_no_room(small: HostedQueue):
-    """As what moves; a queue that was shut down at once drops it."""
+def test_what_is_taken_over_needs_no_room(small: HostedQueue):
+    """What moves here; a queue that was shut down at once drops it."""
     owner = Owner(small)
     owner.put(b"a", b"b")
-    small.add(b"c")
+    small.take_over(b"c")
     assert small.qsize() == 3
     small.shutdown(immediate=True)
-    small.add(b"d")
+    small.take_over(b"d")
     assert owner.join().answer is True
 
 
@@ -246,17 +247,20 @@ def test_a_reply_may_call_the_queue(queue: HostedQueue):
     """What an answer leads to may happen within it."""
     answers: list[list[bytes]] = []
 
-    def settle_and_receive_again(deliveries: list[tuple[int, int, bytes]]) -> bool:
-        answers.append([data for _, _, data in deliveries])
-        queue.settle([(i, "ack", 0.0) for i, _, _ in deliveries])
-        if len(answers) < 3:
-            queue.receive(1, None, settle_and_receive_again)
-        return True
+    class SettlesAndReceivesAgain:
+        def tell(self, outcome: Outcome) -> None:
+            assert isinstance(outcome, Handed)
+            answers.append([bytes(data) for _, _, data in outcome.deliveries])
+            queue.settle([(i, "ack", 0.0) for i, _, _ in outcome.deliveries])
+            if len(answers) < 3:
+                queue.receive(1, None, self)
+            tell(queue.answers)
 
-    join = Call()
+    join = Call(queue)
     queue.put([b"a", b"b", b"c"], None, Call())
     queue.join(None, join)
-    queue.receive(1, None, settle_and_receive_again)
+    queue.receive(1, None, SettlesAndReceivesAgain())
+    tell(queue.answers)
     assert answers == [[b"a"], [b"b"], [b"c"]]
     assert join.answer is True
 

@@ -18,9 +18,11 @@ from hypothesis.stateful import (
 )
 
 from aiomanager._broker.backlog import Item
+from aiomanager._broker.events import Event
 from aiomanager._broker.queue import HostedQueue
+from aiomanager._broker.state import QueueState, replay
 from aiomanager._ground.errors import QueueShutDown
-from tests.support.hosted_calls import Call, FakeTimers
+from tests.support.hosted_calls import Call, Driven, FakeTimers
 from tests.support.hosted_model import SHUT, Model, Wait
 
 OWNERS = st.sampled_from(["ann", "bob", "cy"])
@@ -41,7 +43,8 @@ class HostedQueueMachine(RuleBasedStateMachine):
     ) -> None:
         self.clock = FakeTimers()
         self.dead_lettered: list[tuple[bytes, int, int]] = []
-        self.queue = HostedQueue(
+        self.events: list[Event] = []
+        self.hosted = HostedQueue(
             self.clock,
             maxsize,
             lease_timeout=lease_timeout,
@@ -50,7 +53,12 @@ class HostedQueueMachine(RuleBasedStateMachine):
             dead_letter=lambda item: self.dead_lettered.append(
                 (bytes(item.data), item.losses, item.rejects)
             ),
+            name="jobs",
+            record=self.events.append,
         )
+        self.clock.answer_for(self.hosted.answers)
+        self.queue: Any = Driven(self.hosted)
+        self.replayed = {"jobs": QueueState()}
         self.model = Model(maxsize, lease_timeout, self.clock.time(), max_deliveries, max_unsettled)
         self.numbers = itertools.count(1)
         self.calls: list[tuple[Call, Wait]] = []
@@ -233,7 +241,10 @@ class HostedQueueMachine(RuleBasedStateMachine):
     def ask(
         self, kind: str, owner: str, timeout: float | None, there: bool = True
     ) -> tuple[Call, Wait]:
-        call, wait = Call(there), Wait(kind, owner, next(self.numbers), None, there=there)
+        call, wait = (
+            Call(self.hosted, there),
+            Wait(kind, owner, next(self.numbers), None, there=there),
+        )
         self.calls.append((call, wait))
         return call, wait
 
@@ -280,6 +291,17 @@ class HostedQueueMachine(RuleBasedStateMachine):
         assert self.dead_lettered == model.dead_lettered
 
     @invariant()
+    def events_are_the_state(self) -> None:
+        """What has happened, told to nobody who saw it, makes the queue that there is."""
+        replay(self.events, self.replayed)
+        self.events.clear()
+        state, now = self.hosted.state(), self.clock.time()
+        for kept in self.replayed["jobs"].waiting.values():
+            if kept.due <= now:
+                kept.due = 0.0  # of which there is no event
+        assert self.replayed["jobs"] == state
+
+    @invariant()
     def nobody_waits_for_nothing(self) -> None:
         """A call waits only while it cannot be served."""
         now = self.queue.statistics()
@@ -297,7 +319,7 @@ class HostedQueueMachine(RuleBasedStateMachine):
         for owner in ("ann", "bob", "cy"):
             self.queue.owner_lost(owner)
         self.clock.advance(100)
-        rest = Call()
+        rest = Call(self.hosted)
         self.queue.receive(1000, 0, rest, lease=False)
         left = [] if isinstance(rest.answer, QueueShutDown) else rest.items
         self.collect()

@@ -16,6 +16,7 @@ from tests.chaos.stage import KEY, QUEUE, Stage
 from tests.chaos.waits import until
 from tests.support.faults import KEY as FAULTS_KEY
 from tests.support.faults import Relay, RestartableHost
+from tests.support.hosted_calls import Call
 from tests.support.waiting import wait_until
 
 HANDSHAKE_TIMEOUT = 1.0  # enough for one that is not silent, on a machine under load
@@ -52,7 +53,7 @@ def test_no_time_is_refused_before_it_is_waited_for() -> None:
     reactor = Reactor()
     queue = HostedQueue(reactor)
     with pytest.raises(ValueError, match="timeout"):
-        queue.receive(1, math.nan, lambda answer: True)
+        queue.receive(1, math.nan, Call())
     with pytest.raises(ValueError, match="NaN"):
         reactor.call_at(math.nan, lambda: None)
     assert queue.statistics()["waiting_getters"] == 0

@@ -28,8 +28,11 @@ KEY = b"a key of the tests, long enough"
 class FakeReactor(FakeTimers):
     """Watches nothing. What a host would log as a failure of its own is raised."""
 
-    def __init__(self, busy_poll: float = 0.0) -> None:
+    def __init__(
+        self, busy_poll: float = 0.0, afterwards: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
+        self._afterwards = afterwards
         self._soon: deque[Callable[[], None]] = deque()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Any:
@@ -45,6 +48,10 @@ class FakeReactor(FakeTimers):
         self.advance(seconds)
         while self._soon:
             self._soon.popleft()()
+            self._afterwards()
+
+    def afterwards(self) -> None:
+        self._afterwards()
 
     def watch(self, sock: object, events: int, callback: object) -> None:
         """There is nothing to see."""

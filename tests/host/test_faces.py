@@ -22,7 +22,7 @@ from aiomanager._wire.restricted_pickle import (
     encode_plain,
     load_plain,
 )
-from tests.support.hosted_calls import FakeTimers, Owner
+from tests.support.hosted_calls import FakeTimers, Owner, tell
 
 pytestmark = pytest.mark.every_python
 
@@ -88,8 +88,10 @@ def test_an_item_that_there_is_no_memory_to_hand_out(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(faces, "returned_item", returned_item)
         StockFace(hosted).call(poor, "get", (), {})
+        tell(hosted.answers)
     assert (poor.gone, poor.sent) == (True, [])
     StockFace(hosted).call(other, "get", (), {})
+    tell(hosted.answers)
     assert pickle.loads(other.sent[0]) == ("#RETURN", "a")
 
 
@@ -99,8 +101,10 @@ def test_who_has_gone_is_given_nothing():
     Owner(hosted).put(pickle.dumps("a"), pickle.dumps("b"))
     gone, there = Asking(gone=True), Asking(gone=False)
     StockFace(hosted).call(gone, "get", (), {})
+    tell(hosted.answers)
     assert gone.sent == []
     StockFace(hosted).call(there, "get", (), {})
+    tell(hosted.answers)
     assert pickle.loads(there.sent[0]) == ("#RETURN", "a")
     there.undelivered[0]()
     there.undelivered[0]()

@@ -17,6 +17,7 @@ import pytest
 
 from aiomanager._host.server import QueueServer
 from tests.support.faults import stop
+from tests.support.hosted_calls import Call
 from tests.support.hosts import script, serving, stock_client, stock_queue, waiting_getters
 from tests.support.waiting import wait_until_sync
 
@@ -81,7 +82,7 @@ def test_an_item_goes_on_as_the_bytes_that_it_came_as(host: QueueServer):
     jobs = stock_queue(host.address)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         for item in (["a", "a", {"b": Point(1)}], "x" * 100_000, [1] * 100_000):
-            host.queues["jobs"].put([pickle.dumps(item, protocol)], None, lambda _: True)
+            host.queues["jobs"].put([pickle.dumps(item, protocol)], None, Call())
             assert jobs.get() == item
 
 

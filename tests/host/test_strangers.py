@@ -22,6 +22,7 @@ from aiomanager._host.reactor import WARNINGS
 from aiomanager._host.server import QueueServer
 from aiomanager._wire.framing import pack
 from aiomanager._wire.handshake import server_handshake
+from tests.support.hosted_calls import Call
 from tests.support.hosts import (
     KEY,
     authenticated,
@@ -219,7 +220,7 @@ def test_messages_over_the_limit_are_not_read():
 
 def test_one_who_does_not_read_is_not_read_from(host: QueueServer):
     """What piles up for him is bounded by what he asked for before it did."""
-    host.queues["jobs"].put([pickle.dumps(b"x" * 1_000_000)] * 60, None, lambda _: True)
+    host.queues["jobs"].put([pickle.dumps(b"x" * 1_000_000)] * 60, None, Call())
     with authenticated(host.address) as conn:
         sent = 0
         conn_fd = socket.socket(fileno=os.dup(conn.fileno()))
@@ -362,7 +363,7 @@ def test_large_items_over_tcp_take_no_delays(host: QueueServer):
     jobs = stock_queue(host.address)
     began = time.monotonic()
     for _ in range(50):
-        host.queues["jobs"].put([pickle.dumps(b"x" * 20_000)], None, lambda _: True)
+        host.queues["jobs"].put([pickle.dumps(b"x" * 20_000)], None, Call())
         jobs.get()
     assert time.monotonic() - began < 1.5
 

@@ -13,6 +13,7 @@ import aiomanager
 from aiomanager._broker.queue import HostedQueue
 from aiomanager._host.server import QueueServer
 from aiomanager.engines import hosted
+from tests.support.hosted_calls import Call
 from tests.support.hosts import KEY, serving
 
 pytestmark = pytest.mark.every_python
@@ -42,7 +43,7 @@ def run(
 
 def put_poison(queue: HostedQueue) -> None:
     """Put what no process can unpickle."""
-    queue.put([POISON], None, lambda _: True)
+    queue.put([POISON], None, Call())
 
 
 def test_what_was_taken_in_an_earlier_run_of_the_host_is_lost():
