@@ -8,7 +8,7 @@ a journal can stand between: what it lets nobody hear before it is on disk, it h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -97,7 +97,14 @@ class Mover(Protocol):
 
 
 class Answers:
-    """The outcomes that nobody was told yet, of all queues of a host, in their order."""
+    """The outcomes that nobody was told yet, of all queues of a host, in their order.
+
+    Order rule. A queue serves one waiting receive, and the next when its driver comes back for
+    more: by then he has told the first, or has said `undelivered`. So the items of one who is gone
+    go to the next in line, before those that come after them. A driver that holds back what it has
+    taken out gives that up for those moments, and no more: what it finds undeliverable later is at
+    its place again, before all that was put after it.
+    """
 
     def __init__(self) -> None:
         self._outcomes: deque[tuple[Caller, Outcome]] = deque()
@@ -108,15 +115,28 @@ class Answers:
     def __len__(self) -> int:
         return len(self._outcomes) + len(self._movers)
 
-    def drain(self) -> Iterator[tuple[Caller, Outcome]]:
-        """Take out all there are, and all that come of telling them.
+    def tell(self, failed: Callable[[Exception], object]) -> None:
+        """Tell the callers all there is, and all that comes of it; whom there is no telling is no
+        reason not to tell the others. As with `drain`, whose cost a host would have to pay for each
+        message.
 
-        Order rule. A queue serves one waiting receive, and then the next when this comes back to
-        it: by then its driver has told the first, or has said `undelivered`. So the items of one
-        who is gone go to the next in line, before those that come after them. A driver that holds
-        back what it takes out gives that up for those moments, and no more: what it finds
-        undeliverable later is at its place again, before all that was put after it.
+        Args:
+            failed: is given what a caller raises.
         """
+        outcomes, movers = self._outcomes, self._movers
+        while True:
+            while outcomes:
+                caller, outcome = outcomes.popleft()
+                try:
+                    caller.tell(outcome)
+                except Exception as exc:
+                    failed(exc)
+            if not movers:
+                return
+            movers.popleft().go_on()
+
+    def drain(self) -> Iterator[tuple[Caller, Outcome]]:
+        """Take out all there are, and all that come of telling them."""
         outcomes, movers = self._outcomes, self._movers
         while True:
             while outcomes:

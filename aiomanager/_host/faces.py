@@ -264,13 +264,13 @@ class _Call:
 
     def tell(self, outcome: Outcome) -> None:
         match outcome:
+            case Accepted():
+                self.send(("#RETURN", outcome.count))
             case Handed():
                 if not self._deliver(outcome.deliveries):
                     self.hosted.undelivered(outcome)
             case Returned():
                 self.send(("#RETURN", outcome.value))
-            case Accepted():
-                self.send(("#RETURN", outcome.count))
             case Nothing():
                 self.send(("#RETURN", []))
             case Joined():

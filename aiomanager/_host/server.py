@@ -287,12 +287,11 @@ class QueueServer(managers.Server):
     def _tell_callers(self) -> None:
         """Send what the queues have answered: after each message, each call of the reactor's and
         each of its times, as nothing else reaches a queue."""
-        for caller, outcome in self._answers.drain():
-            try:
-                caller.tell(outcome)
-            except Exception as exc:
-                # It is nobody's fault whose message this comes of, and others are to be told.
-                self.reactor.failed("an answer could not be sent", exc)
+        self._answers.tell(self._not_told)
+
+    def _not_told(self, error: Exception) -> None:
+        # It is no fault of his whose message this comes of.
+        self.reactor.failed("an answer could not be sent", error)
 
     def _shed(self, peer: Peer, head: bytes) -> None:
         """There was no memory for a message: say so to whoever can be told."""
