@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from .._ground.addresses import AddressLike, parse
@@ -19,8 +20,11 @@ register("tcp", "unix", "pipe", factory=ManagerClient)
 register("memory", factory=lambda address, _, queues: MemoryHostClient(address, queues))
 
 
+ADDRESS_VARIABLE = "AIOMANAGER_ADDRESS"
+
+
 def connect(
-    address: AddressLike,
+    address: AddressLike | None = None,
     authkey: bytes | str | None = None,
     *,
     wait: float = 0.0,
@@ -37,7 +41,7 @@ def connect(
     Args:
         address: a `(host, port)` pair, a socket path, `tcp://host:port` or `host:port`,
             `unix:///path`, `unix://%00name` for an abstract name of Linux, or `memory://`, which
-            hosts its queues in this process.
+            hosts its queues in this process. Left out, `$AIOMANAGER_ADDRESS`.
         authkey: bytes or str; left out, `$AIOMANAGER_AUTHKEY`, else the current process's.
         wait: seconds to wait for a host that is still starting.
         connect_timeout: seconds for each connection as a whole: to look up the name, to connect to
@@ -55,6 +59,10 @@ def connect(
     Raises:
         ConfigurationError: an argument cannot work.
     """
+    if address is None:
+        address = os.environ.get(ADDRESS_VARIABLE)
+        if not address:
+            raise ConfigurationError(f"give the address of a host, or set ${ADDRESS_VARIABLE}")
     where = parse(address)
     if queues is not None and where.kind != "memory":
         raise ConfigurationError("queues= is for memory:// alone: a host decides what it hosts")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, TypeVar, overload
 
+from .._ground.names import check_name, check_options
 from .._proxies.signatures import TypeAsValue
 from .._queue.queue import AsyncQueue
 
@@ -82,6 +83,47 @@ class HostedObjects(ABC):
         Cancelled, an object that was made is given up.
         """
         return await self._proxy(name, args, kwds)
+
+    async def declare(
+        self,
+        name: str,
+        maxsize: int = 0,
+        *,
+        lease_timeout: float | None = None,
+        dead_letter: str | None = None,
+        max_deliveries: int | None = None,
+    ) -> AsyncQueue[Any]:
+        """Make a queue at the host, and return it. Where it is there with the same options, nothing
+        is changed, whoever has made it. It stays as long as its host.
+
+        Args:
+            name: printable text of up to 255 characters.
+            maxsize: how many items may wait, 0 for any number.
+            lease_timeout: seconds after which an item that a live consumer has received and not
+                settled goes to somebody else; None for what the host has for its queues.
+            dead_letter: the queue for items that were handed out `max_deliveries` times to
+                consumers that were lost with them; None for what the host has.
+            max_deliveries: see `dead_letter`.
+
+        Raises:
+            ConfigurationError: an option cannot work, the queue is there with others, or the host
+                makes no queues at run time, as one of the standard library's.
+
+        Cancelled, it was made or was not.
+        """
+        check_options(check_name(name), maxsize, lease_timeout, max_deliveries)
+        options: dict[str, Any] = {"maxsize": maxsize}
+        if lease_timeout is not None:
+            options["lease_timeout"] = lease_timeout
+        if dead_letter is not None:
+            options["dead_letter"] = dead_letter
+        if max_deliveries is not None:
+            options["max_deliveries"] = max_deliveries
+        await self._declare(name, options)
+        return self.queue(name)
+
+    @abstractmethod
+    async def _declare(self, name: str, options: Mapping[str, Any]) -> None: ...
 
     @abstractmethod
     def _queue(

@@ -17,8 +17,9 @@ from .._concurrency.event_loop import call_in, current_loop, has_ended, spawn
 from .._concurrency.futures import run_to_completion
 from .._ground.addresses import Address, parse
 from .._ground.errors import AioManagerError, ConfigurationError
+from .._ground.names import check_name
 from .._proxies.base import AsyncProxy
-from .._proxies.item_codec import ItemCodec
+from .._proxies.item_codec import ITEM_CODEC
 from .._queue.prefetching import PREFETCH
 from .._queue.queue import AsyncQueue, check_options
 from ..engines.base import QueueEngine
@@ -132,6 +133,7 @@ class AsyncManager(HostedObjects):
     ) -> AsyncQueue[Any, Any]:
         self._check_open()
         if name not in self._queues:
+            check_name(name)
             options = (
                 None if sentinel is ... else sentinel,
                 PREFETCH if prefetch is ... else prefetch,
@@ -142,11 +144,16 @@ class AsyncManager(HostedObjects):
                 *options,
                 reduce=partial(self._passed_on, name, *options),
                 methods=None if self._connected.hosts(name) else partial(self._methods_of, name),
-                codec=ItemCodec(),
+                codec=ITEM_CODEC,
             )
             return self._queues[name]
         check_options(self._queues[name], sentinel, prefetch)
         return self._queues[name]
+
+    async def _declare(self, name: str, options: Mapping[str, Any]) -> None:
+        self._check_open()
+        client = self._connected
+        await run_to_completion(lambda: client.declare(name, options))
 
     async def _proxy(self, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:
         self._check_open()

@@ -12,7 +12,6 @@ import anyio
 
 from .._ground.addresses import Address
 from .._ground.errors import AioManagerError, ConfigurationError, ConnectionLostError, RemoteError
-from .._host.faces import STOCK_METHODS
 from .._proxies.base import AsyncProxy
 from .._proxies.host_connections import host_of
 from .._proxies.references import Reference
@@ -21,8 +20,8 @@ from .._transport.pool import ConnectionPool
 from .._transport.session import Session
 from .._transport.stream import StreamTransport
 from .._transport.thread import ThreadTransport
-from .._wire.hello import Hello, check_version
-from .._wire.messages import QUEUE_PREFIX
+from .._wire.hello import Hello, check_version, features_of
+from .._wire.messages import QUEUE_PREFIX, STOCK_METHODS
 from .._wire.replies import NotThereError
 from ..engines.base import QueueEngine
 from ..engines.hosted import HostedEngine
@@ -122,6 +121,16 @@ class ManagerClient(HostClient):
         )
         self._stock_engines.append(engine)
         return engine
+
+    async def declare(self, name: str, options: Mapping[str, Any]) -> None:
+        if self._hello is None:
+            raise ConfigurationError(
+                f"the host at {self._address} is one of the standard library's, which makes no "
+                "queues at run time: register them there"
+            )
+        if "declare" not in features_of(self._hello):
+            raise ConfigurationError(f"the host at {self._address} makes no queues at run time")
+        await self._session.request("", "declare", name, dict(options))
 
     async def proxy(self, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:
         return await create(self._host, name, args, kwds)

@@ -15,6 +15,9 @@ from .errors import ConfigurationError
 AddressLike = str | bytes | os.PathLike[str] | tuple[str, int]
 """An address as users write it."""
 
+ServerAddress = tuple[str, int] | str
+"""Where a server listens, as `BaseManager` has it: a pair, or a path."""
+
 _FORMS = (
     "a (host, port) pair, a socket path, tcp://host:port, unix:///path, memory:// or memory://name"
 )
@@ -44,12 +47,19 @@ class Address:
     value: Any
 
     def __str__(self) -> str:
-        if self.kind == "tcp":
-            host, port = self.value
-            return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+        if self.kind in ("tcp", "unix"):
+            return url_of(self.value)
         if self.kind not in KNOWN_SCHEMES:
             return str(self.value)
         return f"{self.kind}://{quoted(self.value)}"
+
+
+def url_of(address: ServerAddress) -> str:
+    """Where a server listens, as a URL, for messages and command lines."""
+    if isinstance(address, str):
+        return f"unix://{quoted(address)}"
+    host, port = address[:2]
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def quoted(path: str) -> str:

@@ -18,8 +18,8 @@ import threading
 from typing import Any
 
 from .._ground.errors import AioManagerError
+from .._ground.sockets import raise_descriptor_limit
 from .lifecycle import EarlyStop, stop_with_process, stopped_by_signals
-from .listener import raise_descriptor_limit
 from .server import QueueServer
 from .settings import HostRegistry, HostSettings
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Hashable
 from .._broker.backlog import Timer, Timers
 from .._broker.queue import HostedQueue
 from .._ground.errors import ConnectionLostError
+from .._wire.messages import Answer
 from .connection import Peer
-from .faces import Answer, Send
+from .own_queue import Send
 
 # How long the answers of a client that is gone are kept for its return, in seconds, where it does
 # not say for how long it may come back, and at most; and how much longer than it says, as it may

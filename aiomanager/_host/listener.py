@@ -13,11 +13,9 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from .._ground.addresses import is_abstract, quoted
+from .._ground.addresses import ServerAddress, is_abstract, url_of
 from .._ground.errors import ConfigurationError
 from .private_folder import PrivateFolder, sweep
-
-Address = tuple[str, int] | str
 
 # The kernel cuts this to its own limit. The standard library's 16 (128 from Python 3.13 on) left
 # clients of a storm of connections waiting for ever.
@@ -26,10 +24,6 @@ BACKLOG = 1024
 # How long to wait for another host that starts in the same folder. It is there for milliseconds, or
 # for the second in which it tries a socket that does not answer.
 FOLDER_WAIT = 5.0
-
-# What a unix socket may hold on its way, where the system lets it. With what the system gives it by
-# itself a large message takes many turns of both sides. TCP finds its own measure.
-UNIX_BUFFER = 512 * 1024
 
 # As on Linux; not asked as checkers of types do, who then skip what is for other systems.
 _SOCKETS_HAVE_MODES = "linux" in sys.platform
@@ -50,7 +44,7 @@ class Listener:
             socket, or cannot be bound.
     """
 
-    def __init__(self, address: Address | None) -> None:
+    def __init__(self, address: ServerAddress | None) -> None:
         self._file: tuple[Path, os.stat_result] | None = None
         self._folder: PrivateFolder | None = None
         sweep()
@@ -64,7 +58,7 @@ class Listener:
             except BaseException:
                 self._folder.close()
                 raise
-            self.address: Address = address
+            self.address: ServerAddress = address
             self._file = (Path(address), Path(address).stat())
         elif isinstance(address, str):
             self.sock = _listen_unix(address)
@@ -90,58 +84,6 @@ class Listener:
         self.sock.close()
 
 
-def describe(address: Address) -> str:
-    """The address as a URL, for messages and command lines."""
-    if isinstance(address, str):
-        return f"unix://{quoted(address)}"
-    host, port = address[:2]
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-
-
-def configure(sock: socket.socket, dead_after: float) -> None:
-    """Make a TCP connection answer at once, and find out when its peer is gone without a word;
-    make a unix socket wider.
-
-    Args:
-        dead_after: seconds without a sign of life.
-    """
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        widen(sock)
-        return
-    # The first probe after two fifths of the time, then three; and as long for what was sent and
-    # not acknowledged. Not every platform has every option.
-    options = [
-        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", max(1, round(dead_after * 0.4))),
-        (socket.IPPROTO_TCP, "TCP_KEEPALIVE", max(1, round(dead_after * 0.4))),
-        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", max(1, round(dead_after * 0.2))),
-        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", max(1, round(dead_after * 1000))),
-    ]
-    for level, name, value in options:
-        if hasattr(socket, name):
-            with contextlib.suppress(OSError):
-                sock.setsockopt(level, getattr(socket, name), value)
-
-
-def widen(sock: socket.socket) -> None:
-    """Let a unix socket take larger messages at once."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER)
-
-
-def raise_descriptor_limit() -> None:
-    """Let this process have as many descriptors as it may: a host has one for each connection."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def _pair(address: object) -> tuple[str, int]:
     match address:
         case (str(host), int(port)) if 0 <= port <= 65535:
@@ -163,7 +105,7 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         # What `create_server` adds to the reason is the address once more.
         reason = str(exc) if exc.errno is None or exc.errno < 0 else os.strerror(exc.errno)
         raise ConfigurationError(
-            f"cannot listen on {describe((host, port))}: {reason}{hint}"
+            f"cannot listen on {url_of((host, port))}: {reason}{hint}"
         ) from exc
 
 
@@ -188,7 +130,7 @@ def _bind_unix(path: str) -> socket.socket:
         sock.listen(BACKLOG)
     except (OSError, ValueError) as exc:
         sock.close()
-        raise ConfigurationError(f"cannot listen on {describe(path)}: {exc}") from exc
+        raise ConfigurationError(f"cannot listen on {url_of(path)}: {exc}") from exc
     return sock
 
 
@@ -262,5 +204,5 @@ def _clear_stale(path: str) -> None:
         except OSError as exc:
             raise ConfigurationError(f"{path} is there and cannot be tried: {exc}") from exc
     raise ConfigurationError(
-        f"a live host listens on {describe(path)} already; connect to it, or choose another path"
+        f"a live host listens on {url_of(path)} already; connect to it, or choose another path"
     )

@@ -11,12 +11,12 @@ from functools import partial
 from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
-from .._ground.addresses import AddressLike, parse
+from .._ground.addresses import AddressLike, ServerAddress, parse, url_of
 from .._ground.authkeys import require_strong, resolve
 from .._ground.errors import AioManagerError, ConfigurationError
-from .faces import STOCK_METHODS
+from .._ground.sockets import raise_descriptor_limit
+from .._wire.messages import STOCK_METHODS
 from .lifecycle import EarlyStop, stop_with_parent, stopped_by_signals
-from .listener import Address, describe, raise_descriptor_limit
 from .reactor import logger
 from .server import QueueServer
 from .settings import HostRegistry, HostSettings, check_queues
@@ -279,7 +279,7 @@ class QueueManager(managers.BaseManager):
     def _run_server(
         cls,
         registry: HostRegistry,
-        address: Address | None,
+        address: ServerAddress | None,
         authkey: bytes,
         serializer: str,
         writer: Any,
@@ -329,5 +329,5 @@ def _warn_if_exposed(address: Any) -> None:
             "%s can be reached from other machines. The authkey keeps strangers out and nothing "
             "else: what travels is neither encrypted nor signed, and whoever has the key runs code "
             "in this host. Use it inside a private network or a tunnel.",
-            describe((address[0], address[1])),
+            url_of((address[0], address[1])),
         )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .._broker.queue import HostedQueue
 from .._ground.errors import ConnectionLostError
 from .._wire.hello import Hello
-from .._wire.messages import QUEUE_PREFIX, dump
+from .._wire.messages import QUEUE_PREFIX, Answer, dump
 from .._wire.requests import Request
 from .client_sessions import Client, Clients
 from .connection import Peer
-from .faces import Answer, OwnFace, Send
+from .own_queue import OwnFace, Send
+from .queues import HostQueues
 from .reactor import Reactor
 
 # Characters of the name that a client gives itself.
@@ -24,25 +25,24 @@ class OwnClients:
     """Answers the requests of aiomanager's own clients, each once however often it is sent.
 
     Args:
-        queues: by their names.
-        unknown: the error for a name that no queue has.
+        queues: those of the host.
     """
 
     def __init__(
         self,
         reactor: Reactor,
-        queues: Mapping[str, HostedQueue],
-        unknown: Callable[[str], KeyError],
+        queues: HostQueues,
     ) -> None:
         self.clients = Clients(reactor, self._forgotten)
         self.client_of: dict[Peer, tuple[str, Client]] = {}
         self._reactor = reactor
         self._queues = queues
-        self._unknown = unknown
         self._run = random.getrandbits(62)  # no secret: names this run to those who come back
-        self._faces = {
-            QUEUE_PREFIX + name: OwnFace(q, self._run, self._find) for name, q in queues.items()
-        }
+        self._faces: dict[str, OwnFace] = {}
+
+    def new_queue(self, ident: str, queue: HostedQueue) -> None:
+        """There is one more queue, of this id."""
+        self._faces[ident] = OwnFace(queue, self._run, self._queues.find)
 
     def greet(self, peer: Peer, hello: Hello, lost: Callable[[Peer], None]) -> dict[str, Any]:
         """A peer of ours says hello; returns what it is told of this run of the host. Raises
@@ -104,11 +104,14 @@ class OwnClients:
                     face.call(peer, client, request, send)
                 elif request.method == "ping":
                     send(("#RETURN", None))
+                elif request.method == "declare":
+                    self._queues.declare(*request.args)
+                    send(("#RETURN", None))
                 elif request.method == "goodbye":
                     self._goodbye(peer)
                     send(("#RETURN", None))
                 else:
-                    raise self._unknown(request.ident.removeprefix(QUEUE_PREFIX))
+                    raise self._queues.unknown(request.ident.removeprefix(QUEUE_PREFIX))
             except Exception as exc:
                 send(("#ERROR", exc))
 
@@ -136,8 +139,3 @@ class OwnClients:
                     "known that they were its own, go to others",
                     returned, hosted.name,
                 )  # fmt: skip
-
-    def _find(self, name: str) -> HostedQueue:
-        if name not in self._queues:
-            raise self._unknown(name)
-        return self._queues[name]

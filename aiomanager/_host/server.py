@@ -9,33 +9,33 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from multiprocessing import managers
 from traceback import format_exc
 from typing import Any
 
-from .._broker.backlog import Data, Item
 from .._broker.outcomes import Answers
 from .._broker.queue import HostedQueue
+from .._ground.addresses import ServerAddress, url_of
 from .._ground.buffers import Buffer
 from .._ground.errors import ConfigurationError
-from .._wire.dead_letters import given_up
+from .._ground.sockets import configure
 from .._wire.hello import OLD_CLIENT_PREFIX, VERSION, Hello, pack_hello
-from .._wire.items import encode
-from .._wire.messages import QUEUE_PREFIX, dump, not_here
+from .._wire.messages import QUEUE_PREFIX, STOCK_METHODS, Answer, dump
 from .._wire.passthrough import put_in
 from .._wire.requests import is_request, read_request, request_id_of
 from .._wire.restricted_pickle import NotPlainError, encode_any, encode_plain, load_plain
 from .connection import Peer
-from .faces import PUTS, STOCK_METHODS, Answer, StockFace, plain_arguments, with_frame
 from .lifecycle import server_of_this_process, stopped_by_signals
-from .listener import Address, Listener, configure, describe
+from .listener import Listener
 from .memory_reserve import Reserve
 from .object_threads import Request, Worker
 from .own_clients import OwnClients
+from .queues import HostQueues
 from .reactor import Reactor, logger
 from .settings import HostSettings
+from .stock_queue import PUTS, StockFace, plain_arguments, with_frame
 
 # Requests of stock clients that are longer than this, and not the put of an item and nothing else,
 # are read on a thread of their connection's own.
@@ -43,6 +43,9 @@ INLINE_LIMIT = 64 * 1024
 ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE = 0.1  # seconds until accepting is tried again after it failed
 STOP_POLL = 0.01
+
+
+_PLACEHOLDER: Any = (None, STOCK_METHODS, None)
 
 
 class QueueServer(managers.Server):
@@ -65,7 +68,7 @@ class QueueServer(managers.Server):
     def __init__(
         self,
         registry: Mapping[str, Any],
-        address: Address | None,
+        address: ServerAddress | None,
         authkey: bytes,
         serializer: str = "pickle",
     ) -> None:
@@ -77,32 +80,19 @@ class QueueServer(managers.Server):
         self.reactor = Reactor(self.settings.busy_poll, self._tell_callers)
         self._answers = Answers()
         self._reserve = Reserve()
-        self.queues = {
-            name: HostedQueue(
-                self.reactor,
-                maxsize,
-                lease_timeout=self.settings.lease_timeout,
-                name=name,
-                max_deliveries=self.settings.max_deliveries,
-                dead_letter=self._dead_letters_to(name),
-                max_unsettled=self.settings.max_unsettled,
-                max_unsettled_bytes=self.settings.max_unsettled_bytes,
-                max_waiting=self.settings.max_waiting,
-                answers=self._answers,
-                afford=self._reserve.afford,
-                warn=self.reactor.warn,
-            )
-            for name, maxsize in self.settings.queues.items()
-        }
-        self._stock = {QUEUE_PREFIX + name: StockFace(q) for name, q in self.queues.items()}
-        self._own = OwnClients(self.reactor, self.queues, self._unknown)
+        self.queues = HostQueues(
+            self.settings, self.reactor, self._answers, self._reserve, self._registered
+        )
+        self._stock: dict[str, StockFace] = {}
+        self._own = OwnClients(self.reactor, self.queues)
+        self.mutex = threading.Lock()
         # What the standard library's methods work on. Queues are there in name only, for proxies
         # of queues that are stored in other objects.
-        placeholder: Any = (None, STOCK_METHODS, None)
-        self.id_to_obj: Any = {"0": placeholder, **dict.fromkeys(self._stock, placeholder)}
-        self.id_to_refcount = dict.fromkeys(self._stock, 1)
+        self.id_to_obj: Any = {"0": _PLACEHOLDER}
+        self.id_to_refcount: dict[str, int] = {}
+        self.queues.on_new = self._new_queue
+        self.queues.start()
         self.id_to_local_proxy_obj: dict[str, Any] = {}
-        self.mutex = threading.Lock()
         self.stop_event = threading.Event()
         self._peers: dict[Peer, Worker | None] = {}
         self._newcomers: dict[Peer, None] = {}  # not authenticated yet, oldest first
@@ -110,25 +100,24 @@ class QueueServer(managers.Server):
         self._at_workers = 0  # requests that threads are working on
         self._stopping = False
 
-    def _dead_letters_to(self, name: str) -> Callable[[Item], tuple[HostedQueue, Data]] | None:
-        """What the queue `name` does with an item that it gives up."""
-        target = self.settings.dead_letter
-        if target is None or target == name:
-            return None
+    def _new_queue(self, name: str, queue: HostedQueue) -> None:
+        ident = QUEUE_PREFIX + name
+        self._stock[ident] = StockFace(queue)
+        self._own.new_queue(ident, queue)
+        with self.mutex:
+            self.id_to_obj[ident] = _PLACEHOLDER
+            self.id_to_refcount[ident] = 1
 
-        def dead_letter(item: Item) -> tuple[HostedQueue, Data]:
-            letter = given_up(item, name)
-            self.reactor.warn("an item of queue %r goes to %r: %s", name, target, letter.reason)
-            return self.queues[target], encode(letter)
-
-        return dead_letter
+    def _registered(self) -> Iterator[str]:
+        """The names of what is registered and is no queue."""
+        return (name for name in self.registry if name not in self.settings.queues)
 
     # -- life ---------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
         """Serve until `stop`, or SIGINT or SIGTERM where this is the main thread; then let calls
         under way finish, close everything and return."""
-        logger.info("serving on %s", describe(self._listener.address))
+        logger.info("serving on %s", url_of(self._listener.address))
         self._listener.sock.setblocking(False)
         self.reactor.watch(self._listener.sock, selectors.EVENT_READ, self._accept)
         try:
@@ -259,7 +248,7 @@ class QueueServer(managers.Server):
         if hello["version"] == VERSION:
             said |= self._own.greet(peer, hello, self._lost)
             if hello.get("names"):
-                said |= {"queues": sorted(self.queues), "objects": sorted(self.registry)}
+                said |= {"queues": sorted(self.queues), "objects": sorted(self._registered())}
         else:
             self.reactor.warn("%s speaks version %s, this host %s", peer, hello["version"], VERSION)
         return pack_hello(**said)
@@ -314,9 +303,6 @@ class QueueServer(managers.Server):
         elif ident is not None or not (peer.too_old(message) or self._answered(peer, method, args)):
             self._to_worker(peer, message)
 
-    def _unknown(self, name: str) -> KeyError:
-        return not_here(name, sorted({*self.registry, *self.queues}))
-
     # -- the functions of the server itself ---------------------------------------------------
 
     def _answered(self, peer: Peer, method: str, args: tuple[Any, ...]) -> bool:
@@ -334,7 +320,7 @@ class QueueServer(managers.Server):
             case "create" if first in self.queues:
                 answer = ("#RETURN", (f"{QUEUE_PREFIX}{first}", STOCK_METHODS))
             case "create" if first not in self.registry:
-                answer = ("#ERROR", self._unknown(str(first)))
+                answer = ("#ERROR", self.queues.unknown(str(first)))
             case "incref" | "decref" if isinstance(first, str) and first in self._stock:
                 pass
             case "shutdown" if self.settings.allow_shutdown:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.managers import BaseManager
 from typing import Any
 
 from .._ground.errors import ConfigurationError
+from .._ground.names import check_name, check_options, is_number
 from .._wire.framing import MESSAGE_LIMIT
 
 
@@ -75,9 +75,9 @@ class HostSettings:
             "message_limit",
         ):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise ConfigurationError(f"{name} is {value!r}; give a number above 0")
-        if not (_is_number(self.busy_poll) and self.busy_poll >= 0):
+        if not (is_number(self.busy_poll) and self.busy_poll >= 0):
             raise ConfigurationError(f"busy_poll is {self.busy_poll!r}; give seconds from 0 on")
 
 
@@ -89,24 +89,15 @@ def check_queues(queues: Any) -> dict[str, int]:
             "one queue without a bound"
         )
     for name, maxsize in queues.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ConfigurationError(
-                f"{name!r} cannot name a queue: clients call it as a method, so it must be an "
-                "identifier"
-            )
+        check_name(name)
         # `shutdown` is an attribute of each started manager, not of the class.
-        if keyword.iskeyword(name) or hasattr(BaseManager, name) or name == "shutdown":
+        if hasattr(BaseManager, name) or name == "shutdown":
             raise ConfigurationError(
                 f"{name!r} cannot name a queue: a client of the standard library, which calls it "
                 "as a method of its manager, has another use for that name"
             )
-        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
-            raise ConfigurationError(f"the maxsize of {name!r} is {maxsize!r}; give an int")
+        check_options(name, maxsize)
     return dict(queues)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class HostRegistry(dict[str, Any]):

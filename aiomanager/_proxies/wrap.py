@@ -31,7 +31,7 @@ from .base import AsyncProxy
 from .conditions import AsyncCondition
 from .containers import AsyncArray, AsyncDict, AsyncList, AsyncValue
 from .host_connections import CALL_TIMEOUT, RECONNECT, HostConnections, host_at, host_of
-from .item_codec import ItemCodec
+from .item_codec import ITEM_CODEC
 from .kinds import AsyncBarrier, AsyncEvent, AsyncIteratorProxy, AsyncNamespace
 from .locks import AsyncLock
 from .pools import AsyncPool, AsyncResult
@@ -194,7 +194,7 @@ def _queue(reference: Reference, sentinel: object, prefetch: int = PREFETCH) -> 
         prefetch,
         reduce=partial(passed_on, reference, sentinel, prefetch),
         methods=None if hosted else partial(_methods_of, reference),
-        codec=ItemCodec(),
+        codec=ITEM_CODEC,
     )
 
 
@@ -334,7 +334,10 @@ def unknown_name(error: NotThereError, name: str, where: object) -> Exception:
     """The error for a name under which nothing is registered, if that is what was not there."""
     if error.key != name:
         return error
-    return ConfigurationError(f"no queue or object is registered at {where} as {name!r}")
+    # A host of ours says what there is.
+    rest = str(error).partition(repr(name))[2].rstrip('"')
+    there_is = rest if "there is:" in rest else ""
+    return ConfigurationError(f"no queue or object is registered at {where} as {name!r}{there_is}")
 
 
 set_wrapper(wrap_reference)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -9,16 +11,24 @@ import anyio
 from .._ground.buffers import Buffer
 from .._wire.items import decode, encode
 
+Decoded = tuple[Any, anyio.Event | None]
+"""An item. Where it has brought references to objects of a host, the event says when that counts
+them: the item is not done before."""
 
+
+def _decode(data: Buffer) -> Decoded:
+    return decode(data), None
+
+
+@dataclass(frozen=True)
 class Codec:
     """Items as pickles. What stands above the queue gives it one that knows more of what may be in
-    an item."""
+    an item.
 
-    def encode(self, item: object, protocol: int) -> bytes:
-        """The pickle of an item; raises `EncodeError`."""
-        return encode(item, protocol)
+    Attributes:
+        encode: makes the pickle of an item, in a protocol of pickle; raises `EncodeError`.
+        decode: makes the item of it; raises `DecodeError`.
+    """
 
-    def decode(self, data: Buffer) -> tuple[Any, anyio.Event | None]:
-        """The item; raises `DecodeError`. Where it has brought references to objects of a host, the
-        event says when that counts them: the item is not done before."""
-        return decode(data), None
+    encode: Callable[[object, int], bytes] = encode
+    decode: Callable[[Buffer], Decoded] = _decode

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._ground.errors import ConfigurationError, DecodeError, LeaseLostError, QueueShutDown
-from .._wire.envelope import Header, headers_of
+from .._wire.items import Header, headers_of
 from .inside import inside
 from .leases import Lease
 from .local import LocalQueue

@@ -11,7 +11,7 @@ from .._concurrency.batching import Batcher
 from .._concurrency.event_loop import current_loop, current_task
 from .._concurrency.futures import Failure, Future, start_detached
 from .._ground.errors import ConfigurationError, EncodeError, QueueEmpty
-from .._wire.envelope import Headers, put_on, taken_off
+from .._wire.items import Headers, put_on, taken_off
 from ..engines.base import Action, QueueEngine, Received, Settlement
 from .codec import Codec
 from .fetcher import Fetcher, Return

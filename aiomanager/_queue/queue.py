@@ -11,7 +11,7 @@ import anyio
 
 from .._concurrency.futures import run_to_completion
 from .._ground.errors import ConfigurationError, DecodeError, QueueEmpty, QueueFull
-from .._wire.envelope import Headers
+from .._wire.items import Headers
 from ..engines.base import QueueEngine
 from .codec import Codec
 from .deliveries import Deliveries, Delivery, Items

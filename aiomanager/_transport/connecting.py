@@ -29,7 +29,7 @@ import anyio
 from .._concurrency.event_loop import for_other_threads
 from .._ground.addresses import Address
 from .._ground.errors import ConfigurationError
-from .._host.listener import widen
+from .._ground.sockets import widen
 from .approach import Approach, Place
 
 T = TypeVar("T")

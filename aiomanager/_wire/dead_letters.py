@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from .._broker.backlog import Item
-from .envelope import Header, headers_of, taken_off
-from .items import decode
+from .items import Header, decode, headers_of, taken_off
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -40,19 +38,3 @@ class DeadLetter(Generic[T_co]):
     def headers(self) -> dict[str, Header]:
         """What went along with the item."""
         return headers_of(self.data)
-
-
-def given_up(item: Item, queue: str) -> DeadLetter[Any]:
-    """The letter of an item of a queue that too many consumers did not survive, or could not
-    unpickle, at the host."""
-    reasons: list[str] = []
-    if item.losses:
-        reasons.append(f"its consumer was lost {_times(item.losses)}")
-    if item.rejects:
-        reasons.append(f"its consumer could not unpickle it {_times(item.rejects)}")
-    reason = "; ".join(reasons)
-    return DeadLetter(bytes(item.data), reason, item.attempt, queue)
-
-
-def _times(count: int) -> str:
-    return f"{count} times" if count > 1 else "once"

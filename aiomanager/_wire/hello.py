@@ -23,7 +23,7 @@ from .._ground.errors import ConfigurationError
 VERSION = 2
 """That of what is said after the hello. Version 1 knew no hello."""
 
-FEATURES: Sequence[str] = ("headers",)
+FEATURES: Sequence[str] = ("headers", "declare")
 
 # A client of version 1 gave its connection a name that begins like this.
 OLD_CLIENT_PREFIX = "aiomanager-client:"

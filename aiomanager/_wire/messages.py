@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import pickle
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 from .._ground.buffers import Buffer
@@ -26,17 +25,17 @@ _LENGTH = struct.Struct("!Q")
 # restart of the host, and a client sees by it that the host is one of ours.
 QUEUE_PREFIX = "aiomanager-queue:"
 
+# The methods of `queue.Queue` that a hosted queue exposes to clients of the standard library.
+STOCK_METHODS = (
+    "put", "get", "put_nowait", "get_nowait", "task_done", "join",
+    "qsize", "empty", "full", "shutdown",
+)  # fmt: skip
+
+Answer = tuple[str, Any]
+"""The kind and the value of a reply."""
+
 # What the error of a host of ours has for an attribute where the host does not have a name.
 NOT_HERE = "aiomanager_not_here"
-
-
-def not_here(name: str, names: Sequence[str]) -> KeyError:
-    """The error of a host that does not have a name, but these. No KeyError of an object has its
-    attribute; to clients that know only the standard library it is one like any other."""
-    known = ", ".join(names) or "nothing"
-    error = KeyError(f"no queue or object is registered here as {name!r}; there is: {known}")
-    setattr(error, NOT_HERE, name)
-    return error
 
 
 def dump(message: object) -> list[Buffer]:

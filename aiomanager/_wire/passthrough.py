@@ -22,11 +22,9 @@ import pickle
 import struct
 from collections.abc import Container
 
-from .._broker.backlog import Data
 from .._ground.buffers import Buffer
-from .envelope import taken_off
 from .framing import BULK_SIZE
-from .items import PROTOCOL, STOCK_PROTOCOL, without_protocol_5
+from .items import PROTOCOL, STOCK_PROTOCOL, taken_off, without_protocol_5
 
 # From Python 3.8 on, every pickle that nobody asked to be another begins with one of these.
 PROTOCOLS = (pickle.PROTO + b"\x04", pickle.PROTO + b"\x05")
@@ -56,7 +54,7 @@ _PADDING = _NO_OP * 4
 _PADDED_END = _NO_OP * 3 + pickle.STOP
 
 
-def put_in(message: Buffer, idents: Container[str]) -> tuple[str, Data] | None:
+def put_in(message: Buffer, idents: Container[str]) -> tuple[str, Buffer] | None:
     """The id and the item's pickle, where a message is a plain `put(item)` for one of `idents`;
     else None. A large message is the item's from then on."""
     end = _end_of_ident(message)
@@ -99,7 +97,7 @@ _OLD_PUT = pickle.BINUNICODE + b"\x03\x00\x00\x00put" + pickle.BINPUT + b"\x01"
 _OLD_LENGTH = struct.Struct("<I")
 
 
-def _old_put_in(message: bytes, idents: Container[str]) -> tuple[str, Data] | None:
+def _old_put_in(message: bytes, idents: Container[str]) -> tuple[str, Buffer] | None:
     """`put_in` for a request of a Python up to 3.7."""
     start = len(_OLD_BEFORE_IDENT)
     if not message.startswith(_OLD_BEFORE_IDENT + pickle.BINUNICODE) or len(message) < start + 5:
@@ -152,7 +150,7 @@ _BEFORE_ITEM = (
 _AFTER_ITEM = pickle.TUPLE2 + pickle.STOP
 
 
-def returned_item(data: Data, protocol: int = PROTOCOL) -> list[Buffer]:
+def returned_item(data: Buffer, protocol: int = PROTOCOL) -> list[Buffer]:
     """The reply that gives a stock client an item: the object itself, which is unpickled over
     there and nowhere else.
 

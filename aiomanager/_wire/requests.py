@@ -27,7 +27,7 @@ _AGAIN = 1  # a flag: it was sent before
 _FLAGS_AT = 1
 
 # What a request holds at most, beside the bytes of its frames.
-NAMES_LIMIT = 1024
+NAMES_LIMIT = 2048
 ARGUMENTS_LIMIT = 32 * 1024
 FRAMES_LIMIT = 64 * 1024
 

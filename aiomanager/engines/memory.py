@@ -26,6 +26,7 @@ from .._concurrency.event_loop import current_loop, has_ended, spawn
 from .._concurrency.futures import Future, filled
 from .._ground.addresses import Address
 from .._ground.errors import ConfigurationError, ConnectionLostError, QueueShutDown
+from .._ground.names import not_known
 from .base import Promises, QueueEngine, Received, Settlement, Ticket, counted
 from .registry import HostClient
 
@@ -102,10 +103,11 @@ class MemoryHost:
         self._queues = {
             name: self._hosted(name, maxsize) for name, maxsize in (queues or {}).items()
         }
+        self._declared: dict[str, dict[str, Any]] = {}
         self.is_shut_down = False
 
-    def _hosted(self, name: str, maxsize: int = 0) -> HostedQueue:
-        return HostedQueue(self._timers, maxsize, name=name, answers=self._answers)
+    def _hosted(self, name: str, maxsize: int = 0, **options: Any) -> HostedQueue:
+        return HostedQueue(self._timers, maxsize, name=name, answers=self._answers, **options)
 
     def tell_callers(self) -> None:
         """Give what the queues have answered to those who wait for it: after each call of one."""
@@ -118,22 +120,25 @@ class MemoryHost:
         for client in list(self._clients):
             client.close("the host was shut down")
 
-    def declare(self, name: str, maxsize: int = 0, **options: Any) -> None:
-        """Make a queue, unless it is there with the same maxsize."""
-        if name not in self._queues:
-            self._queues[name] = HostedQueue(self._timers, maxsize, name=name, **options)
-        elif self._queues[name].maxsize != maxsize:
-            raise ConfigurationError(
-                f"there is a queue {name!r} with maxsize={self._queues[name].maxsize}"
+    def declare(self, name: str, options: Mapping[str, Any]) -> None:
+        """Make a queue, unless it is there with the same options."""
+        before = self._declared.get(name)
+        if before is None and name not in self._queues:
+            maxsize, most = options.get("maxsize", 0), options.get("max_deliveries")
+            self._queues[name] = self._hosted(
+                name,
+                maxsize,
+                lease_timeout=options.get("lease_timeout"),
+                **({} if most is None else {"max_deliveries": most}),
             )
+            self._declared[name] = dict(options)
+        elif before != options:
+            raise ConfigurationError(f"queue {name!r} is here with other options: {before}")
 
     def queue(self, name: str) -> HostedQueue:
         if name not in self._queues:
             if not self._on_demand:
-                known = ", ".join(sorted(self._queues)) or "nothing"
-                raise ConfigurationError(
-                    f"no queue or object is registered here as {name!r}; there is: {known}"
-                )
+                raise ConfigurationError(not_known(name, self._queues))
             self._queues[name] = self._hosted(name)
         return self._queues[name]
 
@@ -250,7 +255,7 @@ class MemoryHostClient(HostClient):
         return MemoryEngine(self.client, name)
 
     async def declare(self, name: str, options: Mapping[str, Any]) -> None:
-        self.client.host.declare(name, **options)
+        self.client.host.declare(name, options)
 
     async def shutdown(self) -> None:
         self.client.host.shutdown()

@@ -74,7 +74,7 @@ MISTAKES = {
     "memory": (["put", "jobs", "-a", "memory://"], 1, "inside one process"),
     "no queue to host": (["serve"], 2, "--queue"),
     "no size": (["serve", "-q", "jobs=many"], 2, "jobs=1000"),
-    "no name": (["serve", "-q", "my-jobs"], 1, "identifier"),
+    "no name": (["serve", "-q", "my\njobs"], 1, "cannot name a queue"),
     "nothing to listen on": (["serve", "memory://", "-q", "jobs"], 1, "inside one process"),
     "a queue twice": (["serve", "-q", "jobs=1", "-q", "jobs=2"], 2, "'jobs' is there twice"),
     "no time at all": (["serve", "-q", "jobs", "--lease-timeout", "0"], 1, "--lease-timeout is 0"),

@@ -195,7 +195,7 @@ BAD_ARGUMENTS: dict[str, dict[str, Any]] = {
     "empty": {"authkey": b""},
     "cannot listen on memory": {"address": "memory://"},
     "is no address": {"address": "http://localhost"},
-    "identifier": {"queues": {"two words": 0}},
+    "cannot name a queue": {"queues": {"two\nlines": 0}},
     "give an int": {"queues": {"jobs": "many"}},
     "transport is": {"transport": "fast"},
     "lease_timeout": {"lease_timeout": -1.0},

@@ -91,7 +91,7 @@ def test_an_interrupt_is_the_owners(socket_path: str):
     "wrong,message",
     [
         ({"address": "/no/such/folder/x"}, "cannot listen on unix:///no/such/folder/x"),
-        ({"queues": {"two words": 0}}, "cannot name a queue"),
+        ({"queues": {"two\nlines": 0}}, "cannot name a queue"),
         ({"lease_timeout": -1}, "lease_timeout is -1"),
         ({"no_such_setting": 1}, "no_such_setting"),
         ({"authkey": "x"}, "base64"),

@@ -141,7 +141,7 @@ def test_queues_that_are_not_there(host: QueueServer):
     with client(host) as one:
         kind, value = one.reply(one.send("qsize", queue="jbos"))
         assert (kind, type(value)) == ("#ERROR", KeyError)
-        assert "'jbos'; there is: jobs, small" in str(value)
+        assert "'jbos' (did you mean 'jobs'?); there is: jobs, small" in str(value)
     with client(host, "other", names=True) as other:
         assert other.hello["queues"] == ["jobs", "small"]
         assert other.hello["limits"] == {"message": MESSAGE_LIMIT}

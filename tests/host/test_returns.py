@@ -19,8 +19,8 @@ from aiomanager._host.client_sessions import (
     Client,
     Clients,
 )
-from aiomanager._host.faces import Answer
 from aiomanager._host.server import QueueServer
+from aiomanager._wire.messages import Answer
 from tests.support.hosted_calls import FakeTimers
 from tests.support.own_client import client, data_of
 from tests.support.waiting import wait_until_sync

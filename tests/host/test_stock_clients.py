@@ -275,7 +275,7 @@ def test_a_client_that_is_killed_while_it_reads_a_large_item(host: QueueServer):
 def test_names_that_are_not_registered(host: QueueServer):
     """The error names what there is."""
     client = stock_client(host.address, "jbos")
-    with pytest.raises(KeyError, match="'jbos'; there is: jobs, small"):
+    with pytest.raises(KeyError, match=r"'jbos' \(did you mean 'jobs'\?\); there is: jobs, small"):
         client.jbos()
 
 

@@ -18,7 +18,7 @@ import psutil
 
 import aiomanager
 from aiomanager._client.manager_client import ManagerClient
-from aiomanager._host.listener import Address
+from aiomanager._ground.addresses import ServerAddress
 from aiomanager._host.server import QueueServer
 from aiomanager._host.settings import HostRegistry, HostSettings
 from aiomanager._transport.session import Session
@@ -47,7 +47,7 @@ def stock_queue(address: Any, name: str = "jobs") -> Any:
 
 @contextlib.contextmanager
 def serving(
-    address: Address | None = None, *, types: dict[str, Any] | None = None, **settings: Any
+    address: ServerAddress | None = None, *, types: dict[str, Any] | None = None, **settings: Any
 ) -> Iterator[QueueServer]:
     """A host on a thread of this process, for tests that look inside."""
     settings.setdefault("queues", {"jobs": 0, "small": 2})

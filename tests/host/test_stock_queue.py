@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomanager._broker.queue import HostedQueue
-from aiomanager._host import faces
-from aiomanager._host.faces import StockFace, _shutdown_for, plain_arguments
+from aiomanager._host import stock_queue as faces
+from aiomanager._host.stock_queue import StockFace, _shutdown_for, plain_arguments
 from aiomanager._wire.restricted_pickle import (
     NAME_LIMIT,
     OPCODES_LIMIT,

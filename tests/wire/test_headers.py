@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomanager._wire.envelope import headers_of, put_on, taken_off
-from aiomanager._wire.items import encode
+from aiomanager._wire.items import encode, headers_of, put_on, taken_off
 
 pytestmark = pytest.mark.every_python
 
