@@ -5,8 +5,7 @@ Both transports connect by an `Approach`. It does no I/O; `connecting` does.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from multiprocessing import AuthenticationError as StandardAuthenticationError
 from time import monotonic
 from types import TracebackType
@@ -36,7 +35,7 @@ class Approach:
     """One connection on its way. Each attempt is made in a `with` block, which swallows errors
     that a further attempt may not meet.
 
-        with approach.errors():
+        with connecting(address):
             <find(approach)>
             while approach.goes_on():
                 with approach:
@@ -102,16 +101,6 @@ class Approach:
         self._began = monotonic()
         self.until = self._began + timeout
         return True
-
-    @contextlib.contextmanager
-    def errors(self) -> Generator[None]:
-        """Turn what is raised outside of an attempt into errors of ours."""
-        try:
-            yield
-        except AioManagerError:
-            raise
-        except Exception as exc:
-            raise unreachable(self.address, exc) from exc
 
     def __enter__(self) -> Self:
         self.connected = None

@@ -3,21 +3,32 @@ an error of ours here, and nowhere else."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import stat
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 
 from .._ground.addresses import Address
-from .._ground.errors import AuthenticationError, ConfigurationError, ConnectionLostError
+from .._ground.errors import (
+    AioManagerError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionLostError,
+)
+from .._wire.handshake import RelayedError
 
 T = TypeVar("T")
 
 # What the system calls a connection that the other side has closed.
-_ENDED = (EOFError, BrokenPipeError, ConnectionResetError)
+_ENDED = (EOFError, BrokenPipeError, ConnectionResetError, anyio.EndOfStream)
+# What is raised where a connection is used that cannot go on.
+_BREAKS = (
+    OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream,
+)  # fmt: skip
 
 
 def lost(address: Address, error: BaseException | None = None) -> ConnectionLostError:
@@ -87,22 +98,50 @@ def unreachable(
 
 def refused(address: Address, error: BaseException) -> AuthenticationError:
     """The error for a host, or for this process, that does not have the other's key."""
+    if isinstance(error, RelayedError):
+        return AuthenticationError(f"no host of this key is at {address}: {error}")
     return AuthenticationError(
         f"the host at {address} has another authkey than this process ({error}). Give both the "
         "same, by authkey= or $AIOMANAGER_AUTHKEY."
     )
 
 
-async def in_time(work: Awaitable[T], timeout: float | None, address: Address) -> T:
-    """Await with a deadline, and turn what can go wrong with a connection into our error."""
+class talking:  # noqa: N801 - it is used as a statement
+    """Around what uses a connection: whatever breaks it becomes a `ConnectionLostError`. What a
+    peer has said, an error among it, passes as it is, and so does a `BlockingIOError`: the
+    connection is as good as before."""
+
+    __slots__ = ("_address",)
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def __enter__(self) -> None:
+        """Talk."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: object
+    ) -> None:
+        if isinstance(exc, _BREAKS) and not isinstance(exc, (ConnectionLostError, BlockingIOError)):
+            raise lost(self._address, exc) from exc
+
+
+@contextlib.contextmanager
+def connecting(address: Address) -> Generator[None]:
+    """Around what makes a connection: whatever keeps it from being made becomes an error of
+    ours."""
     try:
+        yield
+    except AioManagerError:
+        raise
+    except Exception as exc:
+        raise unreachable(address, exc) from exc
+
+
+async def in_time(work: Awaitable[T], timeout: float | None, address: Address) -> T:
+    """Await with a deadline, on a connection; raises `ConnectionLostError`."""
+    with talking(address):
         if timeout is None:
             return await work
         with anyio.fail_after(timeout):
             return await work
-    except ConnectionLostError:
-        raise
-    except (OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-        raise lost(address, exc) from exc
-    except anyio.EndOfStream as exc:
-        raise lost(address) from exc

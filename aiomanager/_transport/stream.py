@@ -27,7 +27,7 @@ from .._wire.handshake import client_handshake
 from .approach import Approach, Place
 from .base import Connection, Conversation, introduce
 from .connecting import connect, find, is_silent
-from .errors import in_time, lost
+from .errors import connecting, in_time, talking
 from .forks import belongs_to_this_process
 
 T = TypeVar("T")
@@ -82,14 +82,13 @@ class StreamConnection(Connection):
 
     def send_now(self, prepared: list[Buffer]) -> list[Buffer]:
         try:
-            if len(prepared) == 1 and len(prepared[0]) < TURN_SIZE:
-                sent = self._socket.send(prepared[0])
-            else:
-                sent = self._send_some(prepared)
+            with talking(self._address):
+                if len(prepared) == 1 and len(prepared[0]) < TURN_SIZE:
+                    sent = self._socket.send(prepared[0])
+                else:
+                    sent = self._send_some(prepared)
         except BlockingIOError:
             return prepared
-        except OSError as exc:
-            raise lost(self._address, exc) from exc
         return unsent(prepared, sent)
 
     def _send_some(self, prepared: list[Buffer]) -> int:
@@ -125,7 +124,7 @@ class StreamConnection(Connection):
         others a turn."""
         messages: list[Buffer] = []
         left = TURN_SIZE
-        try:
+        with contextlib.suppress(BlockingIOError), talking(self._address):
             while not messages and left > 0:
                 count = self._end.read(self._socket)
                 if not count:
@@ -133,12 +132,6 @@ class StreamConnection(Connection):
                 left -= count
                 while (message := self._end.next()) is not None:
                     messages.append(message)
-        except BlockingIOError:
-            pass
-        except ConnectionLostError:
-            raise
-        except (OSError, EOFError) as exc:
-            raise lost(self._address, exc) from exc
         return messages
 
     def close(self) -> None:
@@ -216,7 +209,7 @@ class StreamTransport:
         Cancelled, it leaves at once, and nothing stays open.
         """
         approach = Approach(self._address, self._timeout, self._good)
-        with approach.errors():
+        with connecting(self._address):
             await find(approach)
             while approach.goes_on():
                 with approach:

@@ -36,7 +36,7 @@ from .approach import Approach, Place
 from .base import Connection, Conversation, introduce, run_now
 from .blocking import Blocking, BlockingPipe, BlockingSocket, time_left
 from .connecting import apart, connect_now, find_now
-from .errors import lost
+from .errors import connecting, lost, talking
 
 T = TypeVar("T")
 
@@ -160,13 +160,11 @@ class ThreadConnection(Connection):
     def _io(self, work: Callable[[], T]) -> T:
         """Use the connection. What a conversation raises on its own account is not its error."""
         try:
-            return work()
+            with talking(self._address):
+                return work()
         except ConnectionLostError:
             self.broken = True
             raise
-        except (OSError, EOFError) as exc:
-            self.broken = True
-            raise lost(self._address, exc) from exc
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
@@ -203,7 +201,7 @@ class ThreadTransport:
             self._limiter = anyio.CapacityLimiter(math.inf)
         approach = ThreadApproach(self._address, self._timeout, self._good)
         try:
-            with approach.errors():
+            with connecting(self._address):
                 blocking, hello = await anyio.to_thread.run_sync(
                     lambda: self._connect(name, said, approach),
                     abandon_on_cancel=True,
@@ -244,7 +242,7 @@ class ThreadTransport:
     def _connect(
         self, name: str | None, said: Mapping[str, Any], approach: ThreadApproach
     ) -> tuple[Blocking, Hello | None]:
-        with approach.errors():
+        with connecting(self._address):
             if self._address.kind != "pipe":
                 find_now(approach)
             else:
@@ -316,13 +314,11 @@ def _converse_now(
     def exchange(parts: Sequence[Buffer]) -> Buffer:
         deadline = None if timeout is None else monotonic() + timeout
         try:
-            blocking.send(parts, timeout)
-            return blocking.receive(time_left(deadline))
+            with talking(address):
+                blocking.send(parts, timeout)
+                return blocking.receive(time_left(deadline))
         except ConnectionLostError:
             on_broken()
             raise
-        except (OSError, EOFError) as exc:
-            on_broken()
-            raise lost(address, exc) from exc
 
     return run_now(conversation, exchange)

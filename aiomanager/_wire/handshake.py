@@ -45,6 +45,10 @@ _SEALED, _OPEN = b"seal=1 ", b"seal=0 "
 CLIENT, HOST = b"client", b"host"
 
 
+class RelayedError(AuthenticationError):
+    """What came was made for somebody else: the peer passes on what it was sent."""
+
+
 @dataclass(frozen=True)
 class Greeted:
     """What a handshake has shown.
@@ -73,9 +77,7 @@ def client_handshake(authkey: bytes, *, sealed: bool = True) -> Handshake:
     theirs = yield from _challenged()
     role = _role_of(theirs)
     if role not in (None, HOST):
-        raise AuthenticationError(
-            "the peer asks what only another client would ask: it passes on what it was sent"
-        )
+        raise RelayedError("it asks what only another client asks, and passes on what it is told")
     ours = _new_challenge(CLIENT, sealed)
     if role is None:
         yield _answer(authkey, theirs)
@@ -94,9 +96,7 @@ def server_handshake(authkey: bytes, *, sealed: bool = True) -> Handshake:
     answered = yield from _deliver(authkey, ours, [CLIENT, _NOT_OURS])
     theirs = yield from _challenged()
     if (_role_of(theirs) == CLIENT) is not (answered == CLIENT):
-        raise AuthenticationError(
-            "the peer asks what another client has asked it: it passes on what it was sent"
-        )
+        raise RelayedError("it asks what another client asks it, and passes on what it is told")
     if answered == _NOT_OURS:
         yield _answer(authkey, theirs)
         yield from _welcomed()
