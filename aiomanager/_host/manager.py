@@ -327,7 +327,8 @@ def _warn_if_exposed(address: Any) -> None:
     if isinstance(address, (tuple, list)) and not str(address[0]).startswith(_LOOPBACK):
         logger.warning(
             "%s can be reached from other machines. The authkey keeps strangers out and nothing "
-            "else: what travels is neither encrypted nor signed, and whoever has the key runs code "
-            "in this host. Use it inside a private network or a tunnel.",
+            "else: what travels is not encrypted, and not sealed where a client is one of the "
+            "standard library's; and whoever has the key runs code in this host. Use it inside a "
+            "private network or a tunnel.",
             url_of((address[0], address[1])),
         )

@@ -28,7 +28,7 @@ from tests.chaos.waits import Stuck, until
 KEY = "a key of the chaos tests, long enough"
 QUEUE = "jobs"
 BACKENDS = ("asyncio", "uvloop", "trio")
-LANES = ("stream", "thread")
+TRANSPORTS = ("stream", "thread")
 MARKERS = 10
 
 
@@ -136,7 +136,7 @@ class Stage:
             "queue": QUEUE,
             "seed": self.rng.getrandbits(32),
             "backend": self.rng.choice(BACKENDS),
-            "transport": self.rng.choice(LANES),
+            "transport": self.rng.choice(TRANSPORTS),
             "defect": self.defect,
             **options,
         }

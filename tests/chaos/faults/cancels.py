@@ -8,7 +8,7 @@ from tests.chaos.checker import Rules
 from tests.chaos.faults import Fault
 from tests.chaos.processes import Program
 from tests.chaos.programs.cancels import EVERY_CALL
-from tests.chaos.stage import BACKENDS, LANES, QUEUE, Stage
+from tests.chaos.stage import BACKENDS, QUEUE, TRANSPORTS, Stage
 from tests.chaos.waits import Stuck
 
 INTERRUPTED_AT_ONCE = 3
@@ -27,7 +27,7 @@ def cancelled_calls(stage: Stage, trials: int) -> None:
             "canceller",
             f"canceller-{backend}",
             backend=backend,
-            transport=stage.rng.choice(LANES),
+            transport=stage.rng.choice(TRANSPORTS),
             calls=EVERY_CALL,
             count=share,
             tasks=6,

@@ -22,7 +22,7 @@ from tests.chaos.messages import digest
 from tests.chaos.processes import ROOT
 from tests.chaos.programs.endings import EXIT_CODES, WAYS
 from tests.chaos.raw import StockQueue
-from tests.chaos.stage import KEY, LANES, QUEUE, Stage
+from tests.chaos.stage import KEY, QUEUE, TRANSPORTS, Stage
 from tests.chaos.waits import Stuck, until
 from tests.support.waiting import while_busy
 
@@ -147,7 +147,7 @@ def _end(stage: Stage, number: int) -> None:
         "by": rng.choice(("wrap", "wrap", "connect")),
         "longest": LONGEST,
         "backend": rng.choice(("asyncio", "uvloop") if native else ("asyncio", "uvloop", "trio")),
-        "transport": rng.choice(LANES),
+        "transport": rng.choice(TRANSPORTS),
         "defect": stage.defect,
     }
     program = subprocess.Popen(

@@ -15,7 +15,7 @@ from tests.chaos.checker import Rules
 from tests.chaos.faults import Fault
 from tests.chaos.logs import Tail
 from tests.chaos.processes import ROOT
-from tests.chaos.stage import KEY, LANES, QUEUE, Stage
+from tests.chaos.stage import KEY, QUEUE, TRANSPORTS, Stage
 
 WAYS = ("os.fork", "fork", "spawn", "forkserver")
 EXITS = ("in the block", "out of the block")
@@ -78,7 +78,7 @@ def _exit(stage: Stage, number: int) -> float | None:
         "queue": QUEUE,
         "way": EXITS[number % len(EXITS)],
         "backend": rng.choice(("asyncio", "uvloop")),
-        "transport": rng.choice(LANES),
+        "transport": rng.choice(TRANSPORTS),
     }
     try:
         run = subprocess.run(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aiomanager import AsyncManager, AsyncQueue
-from tests.engines.contract.hosts import KINDS, LANES, Host, Place, memory, running
+from tests.engines.contract.hosts import KINDS, TRANSPORTS, Host, Place, memory, running
 
 LOOPS = {
     ("memory", None): {"asyncio", "trio"},
@@ -77,10 +77,10 @@ def tcp_processes(scratch: object) -> Iterator[Mapping[str, Host]]:
 
 def _places() -> Iterator[Any]:
     for kind in KINDS:
-        for transport in LANES:
+        for transport in TRANSPORTS:
             if kind != "memory":
                 yield pytest.param((kind, transport), id=f"{kind}-{transport}")
-            elif transport == LANES[0]:
+            elif transport == TRANSPORTS[0]:
                 yield pytest.param((kind, None), id=kind)
 
 

@@ -21,7 +21,7 @@ from tests.support.hosts import KEY
 
 # Stock: the standard library's own manager, with each of its two kinds of queue.
 KINDS = ("memory", "ours", "stock-queue", "stock-joinable")
-LANES = ("stream", "thread")
+TRANSPORTS = ("stream", "thread")
 
 # How many queues of each maxsize a host has: more than there are tests that want one.
 QUEUES: Mapping[int, int] = {0: 1000, 1: 150, 2: 250, 3: 150}

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import anyio
 import pytest
 
-from tests.engines.contract.hosts import LANES, Host, Place
+from tests.engines.contract.hosts import TRANSPORTS, Host, Place
 from tests.support.waiting import while_busy
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(
-    params=[(kind, transport) for kind in ("ours", "stock-queue") for transport in LANES]
+    params=[(kind, transport) for kind in ("ours", "stock-queue") for transport in TRANSPORTS]
 )
 def place(request: pytest.FixtureRequest, tcp_processes: Mapping[str, Host]) -> Place:
     """Each kind of host, and each transport to it."""
