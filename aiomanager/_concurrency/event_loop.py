@@ -66,22 +66,29 @@ def call_soon(callback: Callable[[], object]) -> None:
         loop.run_sync_soon(_call_soon_on_trio, loop, callback)
 
 
-def _call_soon_on_trio(token: Any, callback: Callable[[], object]) -> None:
+def _call_soon_on_trio(token: Any, callback: Callable[[], object]) -> bool:
     import trio
 
-    with contextlib.suppress(trio.RunFinishedError):  # nobody is there any more
+    try:
         token.run_sync_soon(_guarded, callback)
+    except trio.RunFinishedError:
+        return False  # nobody is there any more
+    return True
 
 
-def for_other_threads(callback: Callable[[], object]) -> Callable[[], None]:
-    """What any thread may call to have `callback` called by this event loop, if it still runs."""
+def for_other_threads(callback: Callable[[], object]) -> Callable[[], bool]:
+    """What any thread may call to have `callback` called by this event loop, if it still runs. It
+    returns False where the loop has ended."""
     loop = _loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
         context = _context_of_callbacks()
 
-        def call() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
+        def call() -> bool:
+            try:
                 loop.call_soon_threadsafe(_guarded, callback, context=context)
+            except RuntimeError:  # the loop is closed
+                return False
+            return True
 
         return call
     return lambda: _call_soon_on_trio(loop, callback)
