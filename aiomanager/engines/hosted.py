@@ -20,7 +20,16 @@ from .._transport.session import Session
 from .._wire.framing import MESSAGE_LIMIT
 from .._wire.messages import NOT_HERE
 from .._wire.requests import pack_ids, pack_settlements
-from .base import BATCH_BYTES, Promises, QueueEngine, Received, Settlement, Ticket, counted
+from .base import (
+    ALL_COUNTS,
+    BATCH_BYTES,
+    Promises,
+    QueueEngine,
+    Received,
+    Settlement,
+    Ticket,
+    counted,
+)
 
 # Seconds after which the host is told that the answer of a take was read, where nothing that is
 # asked of it meanwhile has said so. A process that is killed before that, or while nobody can tell
@@ -80,9 +89,11 @@ class HostedEngine(QueueEngine):
         lease="connection",
         fencing=True,
         bound="waiting",
+        fair=True,
         atomic_move=True,
         put_once=True,
-        headers=True,
+        shutdown=True,
+        counts=ALL_COUNTS,
     )
 
     def __init__(

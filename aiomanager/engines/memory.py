@@ -27,7 +27,7 @@ from .._concurrency.futures import Future, filled
 from .._ground.addresses import Address
 from .._ground.errors import ConfigurationError, ConnectionLostError, QueueShutDown
 from .._ground.names import not_known
-from .base import Promises, QueueEngine, Received, Settlement, Ticket, counted
+from .base import ALL_COUNTS, Promises, QueueEngine, Received, Settlement, Ticket, counted
 from .registry import HostClient
 
 
@@ -273,9 +273,11 @@ class MemoryEngine(QueueEngine):
         lease="connection",
         fencing=True,
         bound="waiting",
+        fair=True,
         atomic_move=True,
         put_once=True,
-        headers=True,
+        shutdown=True,
+        counts=ALL_COUNTS,
     )
 
     def __init__(self, client: MemoryClient, name: str) -> None:

@@ -31,8 +31,7 @@ from ..._transport.thread import ThreadTransport
 from ..._wire.items import STOCK_PROTOCOL, Frame
 from ..._wire.messages import dump
 from ..._wire.replies import is_value, load_queue_reply
-from ...engines.base import Promises, Ticket
-from ..base import QueueEngine, Received, Settlement, counted
+from ..base import Promises, QueueEngine, Received, Settlement, Ticket, counted
 from .keeping import Keeping
 from .leftovers import Errand, Leftovers, StockReceived, Target
 from .odd_queues import explained, get_what_is_there, learn_to_get, learn_to_put
@@ -59,14 +58,11 @@ class StockEngine(QueueEngine):
     pickle_protocol = STOCK_PROTOCOL
 
     promises = Promises(
-        durable=False,
-        redelivered="last",
-        lease="none",
-        fencing=False,
+        redelivered="first here",
         bound="waiting",
-        atomic_move=False,
-        put_once=False,
         headers=False,
+        opaque=False,
+        shutdown=None,  # from Python 3.13 on, with a queue.Queue
     )
 
     def __init__(
