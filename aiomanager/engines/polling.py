@@ -25,9 +25,9 @@ GROWTH = 1.5
 
 
 class _Wait:
-    """One wait that is under way."""
+    """One wait that is under way, with the name by which it can be interrupted, if it can."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | None) -> None:
         self.name = name
         self.interrupted = False
         self.changed = anyio.Event()
@@ -58,9 +58,10 @@ class Subscription:
         broken off: what it took belongs to whoever has the future.
 
         Args:
-            name: what `interrupt` knows it by.
+            name: what `interrupt` knows it by, unless the timeout is 0: then it waits for nothing,
+                and somebody is there who wants the answer.
         """
-        wait = _Wait(name)
+        wait = _Wait(None if timeout == 0 else name)
         # From here on, and not when the task begins, as `interrupt` may come before that.
         self._waits.add(wait)
         return start_detached(lambda: self._run(wait, look, timeout))
@@ -68,7 +69,7 @@ class Subscription:
     async def wait(self, look: Callable[[], Awaitable[T]], timeout: float | None) -> T | None:
         """The same for the caller's own task, which may be cancelled. For `join`, whose look takes
         nothing."""
-        wait = _Wait("")
+        wait = _Wait(None)
         self._waits.add(wait)
         return await self._run(wait, look, timeout)
 

@@ -154,6 +154,15 @@ async def test_an_interruption_before_the_first_look(place):
     assert place.looks == []
 
 
+async def test_a_look_without_a_wait_is_not_interrupted(place):
+    """Somebody is there who wants the answer, and would take this one for it."""
+    subscription = Subscription(LONG, LONG)
+    place.found = ["item"]
+    look = subscription.start(place.look, 0, "get")
+    subscription.interrupt("get")
+    assert await look.wait() == ["item"]
+
+
 async def test_what_an_interrupted_look_has_found(place):
     """It belongs to whoever has the future: nothing is lost."""
     subscription = Subscription(LONG, LONG)

@@ -16,10 +16,18 @@ from typing import Any
 import pytest
 
 from aiomanager import AsyncManager, AsyncQueue
-from tests.engines.contract.hosts import KINDS, TRANSPORTS, Host, Place, memory, running
+from tests.engines.contract.hosts import (
+    KINDS,
+    TRANSPORTS,
+    WITHOUT_PROCESS,
+    Host,
+    Place,
+    running,
+    without_process,
+)
 
-LOOPS = {
-    ("memory", None): {"asyncio", "trio"},
+LOOPS: Mapping[tuple[str, str | None], set[str]] = {
+    **{(kind, None): {"asyncio", "trio"} for kind in WITHOUT_PROCESS},
     ("ours", "stream"): {"asyncio", "uvloop", "trio"},
     ("ours", "thread"): {"trio"},
     ("stock-queue", "stream"): {"asyncio", "trio"},
@@ -62,7 +70,11 @@ def _loops(parameters: Mapping[str, Any]) -> tuple[str, set[str]]:
 def host_processes(scratch: object) -> Iterator[Mapping[str, Host]]:
     """A host process of each kind."""
     with contextlib.ExitStack() as stack:
-        yield {kind: stack.enter_context(running(kind)) for kind in KINDS if kind != "memory"}
+        yield {
+            kind: stack.enter_context(running(kind))
+            for kind in KINDS
+            if kind not in WITHOUT_PROCESS
+        }
 
 
 @pytest.fixture(scope="session")
@@ -77,18 +89,22 @@ def tcp_processes(scratch: object) -> Iterator[Mapping[str, Host]]:
 
 def _places() -> Iterator[Any]:
     for kind in KINDS:
-        for transport in TRANSPORTS:
-            if kind != "memory":
+        if kind in WITHOUT_PROCESS:
+            yield pytest.param((kind, None), id=kind)
+        else:
+            for transport in TRANSPORTS:
                 yield pytest.param((kind, transport), id=f"{kind}-{transport}")
-            elif transport == TRANSPORTS[0]:
-                yield pytest.param((kind, None), id=kind)
 
 
 @pytest.fixture(params=_places())
-def place(request: pytest.FixtureRequest, host_processes: Mapping[str, Host]) -> Place:
+def place(
+    request: pytest.FixtureRequest, host_processes: Mapping[str, Host], tmp_path: Path
+) -> Place:
     """Each kind of host, and each transport to it."""
     kind, transport = request.param
-    return Place(memory() if kind == "memory" else host_processes[kind], transport)
+    if kind in WITHOUT_PROCESS:
+        return Place(without_process(kind, str(tmp_path / "host")), transport)
+    return Place(host_processes[kind], transport)
 
 
 @pytest.fixture

@@ -12,15 +12,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import managers
-from typing import Any
+from typing import Any, cast
 
 import psutil
+import pytest
 
 import aiomanager
+from aiomanager.engines.base import Promises, QueueEngine
+from aiomanager.engines.hosted import HostedEngine
+from aiomanager.engines.memory import MemoryEngine
+from aiomanager.engines.stock.engine import StockEngine
+from tests.engines.contract.own_engines import CLIENTS, EngineManager
 from tests.support.hosts import KEY
 
-# Stock: the standard library's own manager, with each of its two kinds of queue.
-KINDS = ("memory", "ours", "stock-queue", "stock-joinable")
+# Stock: the standard library's own manager, with each of its two kinds of queue. Those behind are
+# engines of the tests' own: see own_engines.py.
+ENGINES: Mapping[str, type[QueueEngine]] = {
+    "memory": MemoryEngine,
+    "ours": HostedEngine,
+    "stock-queue": StockEngine,
+    "stock-joinable": StockEngine,
+    **{kind: client.engine for kind, client in CLIENTS.items()},
+}
+KINDS = tuple(ENGINES)
+WITHOUT_PROCESS = {"memory", *CLIENTS}  # each test has a host of its own
 TRANSPORTS = ("stream", "thread")
 
 # How many queues of each maxsize a host has: more than there are tests that want one.
@@ -84,8 +99,7 @@ class Host:
 
     Attributes:
         counts: how many queues of each maxsize it has.
-        address: None for memory, where each test has a host of its own.
-        process: None for memory.
+        process: None where it has none, and each test has a host of its own.
     """
 
     kind: str
@@ -95,14 +109,32 @@ class Host:
     _unused: dict[int, Iterator[str]] = field(default_factory=dict)
 
     @property
+    def engine(self) -> type[QueueEngine]:
+        """The engine of its queues."""
+        return ENGINES[self.kind]
+
+    @property
+    def promises(self) -> Promises:
+        """What its engine promises: what the tests ask for."""
+        return self.engine.promises
+
+    @property
     def is_stock(self) -> bool:
-        """Whether it knows neither leases nor statistics nor its maxsize, nor whose turn it is."""
+        """Whether it is one of the standard library's, where a call waits to the end of its slice
+        whoever has left, and each item is a message of its own."""
         return self.kind.startswith("stock")
 
     @property
     def can_shut_down(self) -> bool:
         """Whether its queues have a `shutdown`."""
-        return not self.is_stock or (self.kind == "stock-queue" and sys.version_info >= (3, 13))
+        if self.promises.shutdown is None:
+            return self.kind == "stock-queue" and sys.version_info >= (3, 13)
+        return self.promises.shutdown
+
+    @property
+    def has_address(self) -> bool:
+        """Whether `connect` reaches it from another process, with a key."""
+        return self.kind not in WITHOUT_PROCESS
 
     @property
     def shows_at_once(self) -> bool:
@@ -111,16 +143,20 @@ class Host:
         return self.kind != "stock-joinable"
 
     def name(self, maxsize: int = 0) -> str:
-        """The name of a queue that nobody has used."""
+        """The name of a queue that nobody has used. Skips the test where it wants a bound and there
+        is none."""
+        if maxsize and self.promises.bound is None:
+            pytest.skip("its queues have no bound")
         if maxsize not in self._unused:
             self._unused[maxsize] = iter(queue_names({maxsize: self.counts[maxsize]}))
         return next(self._unused[maxsize])
 
 
-def memory() -> Host:
-    """A host in this process."""
+def without_process(kind: str, path: str) -> Host:
+    """A host of one test's own; `path` is for what it keeps."""
     counts = dict.fromkeys(QUEUES, 4)
-    return Host("memory", f"memory://{next(_memory_numbers)}", counts=counts)
+    address = f"memory://{next(_memory_numbers)}" if kind == "memory" else path
+    return Host(kind, address, counts=counts)
 
 
 @contextlib.contextmanager
@@ -150,6 +186,12 @@ class Place:
 
     def connect(self, **options: Any) -> aiomanager.AsyncManager:
         """Another client of the host."""
+        if self.host.kind in CLIENTS:
+            names = queue_names(self.host.counts)
+            # It has all of a manager that the tests of the contract use.
+            client = CLIENTS[self.host.kind]
+            manager: Any = EngineManager(client, self.host.address, names)
+            return cast("aiomanager.AsyncManager", manager)
         if self.host.kind == "memory":
             return aiomanager.connect(
                 self.host.address, queues=queue_names(self.host.counts), **options
@@ -159,3 +201,12 @@ class Place:
             KEY,
             **{"transport": self.transport, "wait_slice": WAIT_SLICE, **options},
         )
+
+    def lose(self, manager: Any) -> None:
+        """Let a client be gone, as if it had been killed: its leases have ended, or soon have."""
+        if self.host.kind == "memory":
+            manager._memory.close("gone")
+        elif self.host.kind == "ours":
+            manager._session.connection.close()
+        else:
+            manager.lose()

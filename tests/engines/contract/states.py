@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
 
 from aiomanager import AsyncQueue, QueueEmpty
+from tests.engines.contract.hosts import Place
+
+
+def came(place: Place, found: Sequence[object], expected: Sequence[object]) -> bool:
+    """Whether these came, after some of them were handed out again: in this order, or in any where
+    the engine promises no more than that they come."""
+    if place.host.promises.redelivered == "last":
+        return sorted(found, key=repr) == sorted(expected, key=repr)
+    return list(found) == list(expected)
 
 
 async def has(queue: AsyncQueue[Any], count: int) -> bool:
