@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 # Seconds that a thread waits for more to do before it ends. To start one costs a tenth of a
 # millisecond; to keep one for ever costs whoever forgets to end it.
-LINGER = 0.5
+LINGER = 0.1
 
 
 class Handover:

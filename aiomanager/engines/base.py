@@ -221,8 +221,9 @@ class QueueEngine(ABC):
 
         The outcome is how many were appended, the first ones, and the error that kept the others
         out; None where there was no room. A wait may end early, with what it has: the queue asks
-        again for the rest. `QueueShutDown` where the queue was shut down. Nobody overtakes: where
-        a frame has found no room, none behind it is appended.
+        again for the rest. What is raised means that nothing was appended; `QueueShutDown` where
+        the queue was shut down. Nobody overtakes: where a frame has found no room, none behind it
+        is appended.
 
         In the channel "put" the timeout is 0; in "blocked put" it is not. With a ticket that was
         used before, nothing is appended, and the outcome is that of the first time: an engine that

@@ -28,6 +28,7 @@ from tests.engines.contract.hosts import (
 
 LOOPS: Mapping[tuple[str, str | None], set[str]] = {
     **{(kind, None): {"asyncio", "trio"} for kind in WITHOUT_PROCESS},
+    ("documented", None): {"asyncio"},
     ("ours", "stream"): {"asyncio", "uvloop", "trio"},
     ("ours", "thread"): {"trio"},
     ("stock-queue", "stream"): {"asyncio", "trio"},

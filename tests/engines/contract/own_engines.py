@@ -23,7 +23,7 @@ from aiomanager._queue.prefetching import PREFETCH
 from aiomanager.engines.base import QueueEngine
 
 # Each is tried as soon as its module is there.
-MODULES = ("directory",)
+MODULES = ("directory", "documented")
 
 
 class Client(Protocol):
