@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Data = bytes | bytearray | memoryview
+from .._ground.buffers import Buffer
 
 # One call takes no more than this, and at least one item, so that no number of large items makes
 # an answer that is too large to send.
@@ -44,7 +44,7 @@ class Timers(Protocol):
 class Item:
     """An item that was handed out at least once. One that was not is but its data, in line."""
 
-    data: Data
+    data: Buffer
     number: int  # its place in the order of puts, which it keeps when it returns
     attempt: int = 0  # how often it was handed out
     losses: int = 0  # how often those who had it were lost with it, or let their time pass
@@ -62,7 +62,7 @@ class Backlog:
     def __init__(self, timers: Timers, on_due: Callable[[], None]) -> None:
         self._timers = timers
         self._on_due = on_due
-        self._ready: deque[Data] = deque()
+        self._ready: deque[Buffer] = deque()
         self._first = 1  # the number of the first that is ready; the others follow
         self._returned: list[tuple[int, Item]] = []  # a heap, by number, of which no two are equal
         self._restores = itertools.count(-(2**62))  # numbers before that of the first put
@@ -94,7 +94,7 @@ class Backlog:
         """Whether `take` would find something."""
         return bool(self._ready or self._returned)
 
-    def append(self, frames: Sequence[Data]) -> None:
+    def append(self, frames: Sequence[Buffer]) -> None:
         """Add new items at the end."""
         self._ready.extend(frames)
 

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .backlog import Data
+from .._ground.buffers import Buffer
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Put:
 
     queue: str
     number: int
-    frames: Sequence[Data]
+    frames: Sequence[Buffer]
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class PutFirst:
 
     queue: str
     number: int
-    data: Data
+    data: Buffer
     attempt: int
 
 
@@ -100,7 +100,7 @@ class Untaken:
     holder: Hashable
     delivery_id: int | None
     number: int
-    data: Data
+    data: Buffer
     attempt: int
     losses: int
     rejects: int
@@ -149,7 +149,7 @@ class Moved:
     number: int
     target: str
     target_number: int
-    data: Data
+    data: Buffer
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ class DeadLettered:
     number: int
     target: str | None
     target_number: int
-    data: Data
+    data: Buffer
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from .backlog import Data
+from .._ground.buffers import Buffer
 
 # Not frozen, any of them: one is made for each call, and to make it would take four times as long.
 
@@ -36,7 +36,7 @@ class Handed:
             `undeliver` takes.
     """
 
-    deliveries: list[tuple[Any, int, Data]]
+    deliveries: list[tuple[Any, int, Buffer]]
     owner: Hashable
     leased: bool
 

@@ -15,8 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
+from .._ground.buffers import Buffer
 from . import events
-from .backlog import Backlog, Data, Item, Timers
+from .backlog import Backlog, Item, Timers
 from .leases import Leases
 from .outcomes import Answers, Caller, Handed
 from .state import Holding, Kept, QueueState
@@ -31,7 +32,7 @@ LONGEST_PAUSE = 60.0
 
 # Takes an item that is given up; returns where what stands for it is to be put, and that; None
 # where it has gone another way.
-DeadLetter = Callable[[Item], "tuple[Places, Data] | None"]
+DeadLetter = Callable[[Item], "tuple[Places, Buffer] | None"]
 
 
 class Places(ABC):
@@ -146,18 +147,18 @@ class Places(ABC):
     def _expired(self, items: list[Item]) -> None:
         """The time of these leases is over."""
 
-    def take_over(self, data: Data) -> None:
+    def take_over(self, data: Buffer) -> None:
         """Append what another queue has moved here, room or not, and recorded with its own part of
         that. After an immediate shutdown it is dropped."""
         if not self.is_dropping:
             self._append([data])
             self._move()
 
-    def _append(self, frames: Sequence[Data]) -> None:
+    def _append(self, frames: Sequence[Buffer]) -> None:
         self._backlog.append(frames)
         self._puts += len(frames)
 
-    def _add_first(self, data: Data, attempt: int) -> None:
+    def _add_first(self, data: Buffer, attempt: int) -> None:
         number = self._backlog.number_before_all()
         self._puts += 1
         if self._record is not None:
@@ -174,7 +175,7 @@ class Places(ABC):
             item.attempt += 1
             self._redeliveries += item.attempt > 1
         self._deliveries += len(items)
-        deliveries: list[tuple[Any, int, Data]]
+        deliveries: list[tuple[Any, int, Buffer]]
         if lease:
             ids = self._leases.grant(owner, items)
             deliveries = [(i, item.attempt, item.data) for i, item in zip(ids, items, strict=True)]

@@ -27,8 +27,9 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from .._ground.buffers import Buffer
 from . import events
-from .backlog import Data, Item, Timers
+from .backlog import Item, Timers
 from .outcomes import NOTHING, Accepted, Caller, Joined, Outcome, Refused, ShutDown
 from .places import logger
 from .settling import Settling
@@ -96,7 +97,7 @@ class HostedQueue(Settling):
 
     def put(
         self,
-        frames: Sequence[Data],
+        frames: Sequence[Buffer],
         timeout: float | None,
         caller: Caller,
         *,

@@ -10,9 +10,10 @@ from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal
 
+from .._ground.buffers import Buffer
 from .._ground.errors import QueueShutDown
 from . import events
-from .backlog import NO_NUMBER, Data, Item
+from .backlog import NO_NUMBER, Item
 from .outcomes import Handed
 from .places import Places
 
@@ -76,7 +77,9 @@ class Settling(Places):
         names the `last` delivery of these, it may not have read of those after it."""
         self._takes.read(holder, channels, last)
 
-    def move(self, delivery_id: int, target: Places, data: Data, *, owner: Hashable = None) -> bool:
+    def move(
+        self, delivery_id: int, target: Places, data: Buffer, *, owner: Hashable = None
+    ) -> bool:
         """End a lease by putting `data` in the target queue, room or not, in one step; whether
         the lease was still the owner's.
 
@@ -116,7 +119,7 @@ class Settling(Places):
     def restore(
         self,
         delivery_id: int,
-        data: Data,
+        data: Buffer,
         attempt: int,
         *,
         holder: Hashable = None,

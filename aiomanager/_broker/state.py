@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .._ground.buffers import Buffer
 from . import events
-from .backlog import Data
 from .takes import RECEIPTS
 
 
@@ -19,7 +19,7 @@ class Kept:
     """An item: its place in the order of puts, and what `backlog.Item` counts of it."""
 
     number: int
-    data: Data
+    data: Buffer
     attempt: int = 0
     losses: int = 0
     rejects: int = 0
@@ -110,7 +110,7 @@ class QueueState:
             case _:
                 self._apply_to_holdings(event)
 
-    def append(self, number: int, frames: Sequence[Data]) -> None:
+    def append(self, number: int, frames: Sequence[Buffer]) -> None:
         """Add new items at the end, the first of which has this number."""
         for data in frames:
             self.waiting[number] = Kept(number, data)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
-from .backlog import NO_NUMBER, Data, Item
+from .._ground.buffers import Buffer
+from .backlog import NO_NUMBER, Item
 
 # So many of the items that a client took last can be restored at their own place. What is restored
 # is so as soon as the answer of its take has come; most of those who take never say that they are
@@ -102,7 +103,7 @@ class Takes:
             self.read(holder)  # it knows of what it says is done
         self._subtract(holder, count)
 
-    def undo(self, holder: Hashable, delivery_id: int, data: Data) -> Item | None:
+    def undo(self, holder: Hashable, delivery_id: int, data: Buffer) -> Item | None:
         """Undo the take of one of those items that the holder took last; None where it is none,
         or was undone before."""
         item = self._find(holder, delivery_id)
@@ -112,7 +113,9 @@ class Takes:
             self._subtract(holder, 1)
         return item
 
-    def restore(self, holder: Hashable, delivery_id: int, data: Data, attempt: int) -> Item | None:
+    def restore(
+        self, holder: Hashable, delivery_id: int, data: Buffer, attempt: int
+    ) -> Item | None:
         """The same for any item of the holder's, of which nobody says it twice."""
         if not self._counts.get(holder) or delivery_id < self._oldest.get(holder, 0):
             return None

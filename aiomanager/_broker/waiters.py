@@ -6,7 +6,8 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from .backlog import Data, Timer
+from .._ground.buffers import Buffer
+from .backlog import Timer
 from .outcomes import Caller
 
 
@@ -19,7 +20,7 @@ class Waiter:
     caller: Caller
     count: int = 0
     lease: bool = True
-    frames: deque[Data] | None = None
+    frames: deque[Buffer] | None = None
     accepted: int = 0
     timer: Timer | None = None
     line: Line | None = None  # where it waits

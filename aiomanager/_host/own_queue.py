@@ -11,7 +11,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .._broker.backlog import Data
 from .._broker.outcomes import (
     Accepted,
     Handed,
@@ -23,6 +22,7 @@ from .._broker.outcomes import (
     ShutDown,
 )
 from .._broker.queue import HostedQueue
+from .._ground.buffers import Buffer
 from .._ground.errors import QueueShutDown
 from .._wire.framing import BULK_SIZE
 from .._wire.messages import Answer, bulky
@@ -43,7 +43,7 @@ class Holder(Hashable, Protocol):
     queues: set[HostedQueue]  # where something may be its own
 
 
-def _is_small(delivery: tuple[int, int, Data]) -> bool:
+def _is_small(delivery: tuple[int, int, Buffer]) -> bool:
     return type(delivery[2]) is bytes and len(delivery[2]) < BULK_SIZE
 
 
@@ -79,7 +79,7 @@ class _Call:
             case Refused():
                 self.send(("#ERROR", outcome.error))
 
-    def _deliver(self, deliveries: list[tuple[int, int, Data]]) -> bool:
+    def _deliver(self, deliveries: list[tuple[int, int, Buffer]]) -> bool:
         if not all(map(_is_small, deliveries)):
             bulk = [(i, attempt, bulky(data)) for i, attempt, data in deliveries]
             return self.send(("#RETURN", bulk))
@@ -206,7 +206,7 @@ class OwnFace:
         return self._hosted.move(delivery_id, self._find(target), _own(data), owner=call.owner)
 
 
-def _own(data: Data) -> Data:
+def _own(data: Buffer) -> Buffer:
     """A frame that may be kept as long as its item lives.
 
     A large one is a view of the message that it came in. Where it is the most of it, keeping the

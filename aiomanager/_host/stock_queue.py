@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .._broker.backlog import Data
 from .._broker.outcomes import (
     Accepted,
     Handed,
@@ -79,7 +78,7 @@ _FULL = dump(("#ERROR", queue.Full()))
 
 
 def with_frame(
-    args: tuple[Any, ...], kwds: dict[str, Any], encode: Callable[[object], Data]
+    args: tuple[Any, ...], kwds: dict[str, Any], encode: Callable[[object], Buffer]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a stock client's put with a frame in the place of the item."""
     if args:
@@ -172,7 +171,7 @@ class StockFace:
     def _answer(self, asker: Asker, outcome: Outcome) -> None:
         self._hosted.answers.append((_StockCall(asker, self._hosted), outcome))
 
-    def _put(self, asker: Asker, item: Data, block: bool = True, timeout: Any = None) -> None:
+    def _put(self, asker: Asker, item: Buffer, block: bool = True, timeout: Any = None) -> None:
         # The standard library looks at the timeout of a put only where the queue has a bound.
         seconds = _seconds(block, timeout) if self._hosted.maxsize > 0 else None
         self._hosted.put([item], seconds, _StockCall(asker, self._hosted), owner=asker)
@@ -181,7 +180,7 @@ class StockFace:
         call = _StockCall(asker, self._hosted, _EMPTY_CLASS)
         self._hosted.receive(1, _seconds(block, timeout), call, owner=asker, lease=False)
 
-    def _put_nowait(self, asker: Asker, item: Data) -> None:
+    def _put_nowait(self, asker: Asker, item: Buffer) -> None:
         self._put(asker, item, False)
 
     def _get_nowait(self, asker: Asker) -> None:

@@ -41,9 +41,6 @@ LARGE_BYTES = 64 * 1024
 _BYTES = pickle.PROTO + bytes([STOCK_PROTOCOL]) + pickle.BINBYTES8
 
 
-Data = bytes | bytearray | memoryview
-
-
 class Frame:
     """The pickle of one item, which unpickles to the item and not to a frame."""
 
@@ -146,7 +143,7 @@ def _is_of_the_standard_library(kind: type) -> bool:
     }
 
 
-def without_protocol_5(data: Data) -> Data:
+def without_protocol_5(data: Buffer) -> Buffer:
     """The same item for a Python before 3.8, which reads protocol 4 and no more. Nothing is
     unpickled for it. What cannot be had in that protocol, or only at great length, is returned as
     it is."""

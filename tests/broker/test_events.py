@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from aiomanager._broker import events
-from aiomanager._broker.backlog import Data, Item
+from aiomanager._broker.backlog import Item
 from aiomanager._broker.outcomes import Answers, Handed
 from aiomanager._broker.queue import HostedQueue
 from aiomanager._broker.state import replay
+from aiomanager._ground.buffers import Buffer
 from tests.support.hosted_calls import Call, FakeTimers, Owner, tell
 
 pytestmark = pytest.mark.every_python
@@ -34,7 +35,7 @@ class Recorded:
         )
         self.one = Owner(self.jobs, "one")
 
-    def dead_letter(self, item: Item) -> tuple[HostedQueue, Data]:
+    def dead_letter(self, item: Item) -> tuple[HostedQueue, Buffer]:
         return self.failed, b"dead " + item.data
 
     def names_of_new(self) -> list[str]:
