@@ -167,6 +167,29 @@ async def test_any_error_at_any_step(transport: Any, transport_name: str, step: 
         rogue.all_gone()
 
 
+@pytest.mark.parametrize("step", ["pack_hello", "read_hello"])
+async def test_any_error_at_the_hello(
+    transport: Any, host: Any, step: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The same, where a host of ours is there: nothing stays open, and the next attempt works."""
+    way = transport(host.address, 2.0)
+    for error in ERRORS:
+
+        def raiser(*args: Any, error: Any = error, **kwds: Any) -> NoReturn:
+            raise error()
+
+        with monkeypatch.context() as patch, pytest.raises(AioManagerError) as caught:
+            patch.setattr(base, step, raiser)
+            await way.open("somebody")
+        assert isinstance(
+            caught.value, (ConnectionLostError, ConfigurationError, AuthenticationError)
+        )
+    connection = await way.open("somebody")
+    assert connection.hello["features"]
+    connection.close()
+    await wait_until(lambda: not host._peers, description="the host has closed it too")
+
+
 async def test_no_threads(
     transport: Any, transport_name: str, host: Any, monkeypatch: pytest.MonkeyPatch
 ):
