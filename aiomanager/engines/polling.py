@@ -9,6 +9,7 @@ may come.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -31,6 +32,11 @@ class _Wait:
         self.name = name
         self.interrupted = False
         self.changed = anyio.Event()
+
+    def wake(self) -> None:
+        """Have it look again."""
+        with contextlib.suppress(RuntimeError):  # its event loop was closed in the middle of it
+            self.changed.set()
 
 
 class Subscription:
@@ -76,15 +82,16 @@ class Subscription:
     def notify(self) -> None:
         """Something has changed: all who wait look again, now. On the event loop; from another
         thread by `Handover.call`."""
-        for wait in self._waits:
-            wait.changed.set()
+        for wait in list(self._waits):
+            wait.wake()
 
     def interrupt(self, name: str) -> None:
-        """End the waits of this name that are under way, without another look."""
-        for wait in self._waits:
+        """End the waits of this name that are under way, without another look. Where the event loop
+        has ended, callable from any thread, as `QueueEngine.interrupt` is."""
+        for wait in list(self._waits):
             if wait.name == name:
                 wait.interrupted = True
-                wait.changed.set()
+                wait.wake()
 
     def end(self, why: str) -> None:
         """End all waits, and those that are started from now on, with a `ConnectionLostError`: the

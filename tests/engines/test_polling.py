@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import anyio.lowlevel
 import pytest
 
 from aiomanager import ConnectionLostError
+from aiomanager._concurrency.futures import Future
 from aiomanager.engines.polling import Subscription
 from tests.support.waiting import wait_until, while_busy
 
@@ -213,3 +216,22 @@ async def test_a_wait_of_its_caller(place):
     subscription.notify()
     await anyio.wait_all_tasks_blocked()
     assert len(place.looks) == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.may_leave("tasks", reason="a loop is closed in the middle of a wait")
+def test_an_event_loop_that_was_closed_in_the_middle(anyio_backend, place):
+    """A finalizer that ends the wait finds nobody there, and does not fail."""
+
+    async def begin() -> tuple[Subscription, Future[list[str] | None]]:
+        subscription = Subscription(LONG, LONG)
+        wait = subscription.start(place.look, None, "get")
+        await place.looked()
+        return subscription, wait
+
+    loop = asyncio.new_event_loop()
+    subscription, wait = loop.run_until_complete(begin())
+    loop.close()
+    subscription.interrupt("get")
+    subscription.notify()
+    assert not wait.filled
