@@ -242,9 +242,11 @@ class QueueEngine(ABC):
         frames = [frame for put in puts for frame in put]
         return self.put(frames, timeout, ticket).map(partial(_shares, puts))
 
-    def interrupt_put(self) -> None:  # noqa: B027 - it ends by itself then
-        """End the waiting `put` soon, with what it has, as its caller has left. Does nothing where
-        none waits. Without it a put may be done that its caller has given up."""
+    def interrupt_put(self) -> None:  # noqa: B027 - waits may be short
+        """End the waiting `put` soon, with what it has, as its caller has left or the queue closes,
+        which waits for that. Does nothing where none waits. An engine without it has waits that
+        end by themselves within a second or so, whatever their timeout; until then a put may be
+        done that its caller has given up."""
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -259,10 +261,11 @@ class QueueEngine(ABC):
         that could come back.
         """
 
-    def interrupt(self) -> None:  # noqa: B027 - it ends by itself then
+    def interrupt(self) -> None:  # noqa: B027 - waits may be short
         """End the waiting `receive` soon, with what it has or nothing, as nobody waits for it any
-        more. Does nothing where none waits. Without it, items that come later are handed out to
-        nobody, and go back."""
+        more or the queue closes, which waits for that. Does nothing where none waits. An engine
+        without it has waits that end by themselves, as for `interrupt_put`; items that come until
+        then are handed out to nobody, and go back."""
 
     # -- settling -----------------------------------------------------------------------------
 
