@@ -112,14 +112,15 @@ class Subscription:
                     # Before the look, so that a change during it is not missed.
                     wait.changed = anyio.Event()
                     pause = self._shortest
+                # Asked before the look: the last one begins when the time is up, and not before.
+                is_last = give_up is not None and anyio.current_time() >= give_up
                 if value := await look():
                     return value
+                if is_last:
+                    break
                 seconds = random.uniform(pause / 2, pause)  # noqa: S311 - it is no secret
                 if give_up is not None:
-                    left = give_up - anyio.current_time()
-                    if left <= 0:
-                        break
-                    seconds = min(seconds, left)  # and one more look then
+                    seconds = min(seconds, max(0.0, give_up - anyio.current_time()))
                 with anyio.move_on_after(seconds):
                     await wait.changed.wait()
                 pause = min(pause * GROWTH, self._longest)

@@ -127,7 +127,7 @@ async def test_a_timeout(place):
         assert await subscription.start(place.look, 0.1).wait() is None
         assert 0.09 < anyio.current_time() - start < while_busy(1)
         assert len(place.looks) >= before + 2
-        assert place.looks[-1] - start > 0.09
+        assert place.looks[-1] - start > 0.09, "the last look is at the end"
 
 
 async def test_an_interruption(place):
