@@ -23,7 +23,7 @@ from aiomanager.engines.hosted import HostedEngine
 from aiomanager.engines.memory import MemoryEngine
 from aiomanager.engines.stock.engine import StockEngine
 from tests.engines.contract.own_engines import CLIENTS, EngineManager
-from tests.support.hosts import KEY
+from tests.support.hosts import KEY, session_of
 
 # Stock: the standard library's own manager, with each of its two kinds of queue. Those behind are
 # engines of the tests' own: see own_engines.py.
@@ -205,8 +205,10 @@ class Place:
     def lose(self, manager: Any) -> None:
         """Let a client be gone, as if it had been killed: its leases have ended, or soon have."""
         if self.host.kind == "memory":
-            manager._memory.close("gone")
+            manager._client.client.close("gone")
         elif self.host.kind == "ours":
-            manager._session.connection.close()
+            connection = session_of(manager).connection
+            assert connection is not None
+            connection.close()
         else:
             manager.lose()
