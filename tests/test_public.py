@@ -19,7 +19,7 @@ OF_A_QUEUE = """
     put put_nowait put_many get get_nowait get_many task_done join qsize empty full maxsize
     shutdown deliveries get_deliveries statistics call aclose name sentinel prefetch
 """
-OF_A_DELIVERY = "item attempt redelivered settled data ack nack move"
+OF_A_DELIVERY = "item headers attempt redelivered settled data ack nack move"
 
 
 def public(value: object) -> set[str]:

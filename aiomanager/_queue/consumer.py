@@ -164,6 +164,7 @@ class _Consumer:
         self._receiving = anyio.CancelScope()
         self._handling: set[anyio.CancelScope] = set()
         self._drained_by = math.inf  # when handlers that are still under way are cancelled
+        self._retries = False  # there are some that may not have come again
         self._retry_due = 0.0  # when the last retry that was asked for here is handed out
         self._error: Exception | None = None
         self._handled = 0
@@ -256,11 +257,12 @@ class _Consumer:
         """Whether the sentinel is the last thing here to do. An item that is to be tried again
         was put before it, so the sentinel waits for that."""
         await self._all_free()
-        wait = self._retry_due - anyio.current_time()
-        if wait <= 0:
+        if not self._retries:
             await sentinel.settle("nack" if self._relay_sentinel else "ack")
             return True
-        await sentinel.settle("nack", wait)
+        # Also where its time is over by now: it comes before the sentinel when that comes again.
+        self._retries = False
+        await sentinel.settle("nack", max(0.0, self._retry_due - anyio.current_time()))
         return False
 
     async def _handle(self, lease: Lease[Any]) -> None:
@@ -312,8 +314,10 @@ class _Consumer:
         attempt = lease.received.attempt
         if attempt <= rules.retries:
             pause = rules.pause(attempt)
-            self._retry_due = max(self._retry_due, anyio.current_time() + pause + RETRY_MARGIN)
+            self._retries = True
             await lease.settle("nack", pause)
+            # From here on, as the host may have heard of it late.
+            self._retry_due = max(self._retry_due, anyio.current_time() + pause + RETRY_MARGIN)
         elif rules.dead_letter is not None:
             reason = f"{type(error).__name__}: {error}"
             letter = DeadLetter[Any](lease.received.frame(), reason, attempt, self._queue.name)

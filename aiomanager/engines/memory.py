@@ -257,6 +257,9 @@ class MemoryHostClient(HostClient):
     async def declare(self, name: str, options: Mapping[str, Any]) -> None:
         self.client.host.declare(name, options)
 
+    async def proxy(self, name: str, args: Sequence[Any], kwds: Mapping[str, Any]) -> Any:
+        raise ConfigurationError("memory:// hosts queues and nothing else")
+
     async def shutdown(self) -> None:
         self.client.host.shutdown()
 

@@ -70,7 +70,6 @@ def test_each_form(written: Any, kind: str, value: Any):
     "written,message",
     [
         ("", "'' is no address; write a"),
-        (None, "None is no address"),
         (50000, "50000 is no address"),
         (("localhost",), "is no address"),
         ((1, "localhost"), "is no address"),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiomanager._concurrency.futures import Future, filled
-from aiomanager._queue.consumer import _Consumer
 from aiomanager._queue.fetcher import Fetcher
+from aiomanager._queue.leases import Lease
 from aiomanager._transport.session import Session
 from tests.chaos.defects.table import Defect, Patch, enter
 
@@ -83,4 +83,4 @@ def claim_dropped() -> Sequence[Patch]:
 @defect
 def sentinel_handled() -> Sequence[Patch]:
     """The sentinel is given to the handler."""
-    return [(_Consumer, "_ends_at", lambda consumer, delivery: False)]
+    return [(Lease, "is_sentinel", lambda lease, sentinel: False)]

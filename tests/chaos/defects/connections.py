@@ -9,11 +9,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from aiomanager._host import connection, manager
+from aiomanager._host import manager
 from aiomanager._host.connection import Peer
 from aiomanager._host.listener import Listener
 from aiomanager._host.server import QueueServer
-from aiomanager._wire import handshake
+from aiomanager._wire import endpoint, handshake
 from tests.chaos.defects.table import Defect, Patch, enter, nothing
 
 DEFECTS: dict[str, Defect] = {}
@@ -44,7 +44,7 @@ def no_message_limit() -> Sequence[Patch]:
 @defect
 def no_handshake_limit() -> Sequence[Patch]:
     """A stranger may send as much as anybody."""
-    return [(connection, "HANDSHAKE_LIMIT", 2**40)]
+    return [(endpoint, "HANDSHAKE_LIMIT", 2**40)]
 
 
 @defect

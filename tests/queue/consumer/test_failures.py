@@ -26,6 +26,7 @@ from aiomanager import (
     consume,
 )
 from aiomanager._queue.consumer import _Rules
+from aiomanager._queue.leases import Lease
 from tests.queue.consumer.hosting import assert_done, watched
 from tests.support.waiting import wait_until
 
@@ -85,6 +86,32 @@ def test_backoff_doubles_up_to_a_minute():
         60.0,
         60.0,
     ]
+
+
+@pytest.mark.anyio
+async def test_a_retry_that_the_host_hears_of_late(hosting, monkeypatch):
+    """The sentinel does not end the call before it, however long the answer of the host took."""
+    settle = Lease.settle
+
+    async def settle_late(lease: Lease[int], action: Any, delay: float = 0.0) -> None:
+        await settle(lease, action, delay)
+        if action == "nack" and lease.item == 1:
+            await anyio.sleep(0.2)  # by now its backoff is over
+
+    monkeypatch.setattr(Lease, "settle", settle_late)
+    failed: list[int] = []
+
+    async def handler(item: int) -> None:
+        if not failed:
+            failed.append(item)
+            raise OSError
+
+    async with hosting.connect() as manager:
+        jobs = manager.queue("jobs")
+        await jobs.put_many([1, None])
+        with anyio.fail_after(20):
+            assert await consume(jobs, handler, retries=1, backoff=0.01) == 1
+        assert await jobs.empty()
 
 
 @pytest.mark.anyio
