@@ -110,7 +110,7 @@ async def test_a_retry_that_the_host_hears_of_late(hosting, monkeypatch):
         jobs = manager.queue("jobs")
         await jobs.put_many([1, None])
         with anyio.fail_after(20):
-            assert await consume(jobs, handler, retries=1, backoff=0.01) == 1
+            assert await consume(jobs, handler, concurrency=2, retries=1, backoff=0.01) == 1
         assert await jobs.empty()
 
 
