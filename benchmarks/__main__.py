@@ -19,6 +19,7 @@ from . import (
     sizes,
     tcp,
     throughput,
+    tricks,
     waiters,
 )
 from ._runner import ROOT, measure
@@ -38,6 +39,7 @@ BENCHMARKS = {
         clients,
         depth,
         sizes,
+        tricks,
     )
 }
 
@@ -99,9 +101,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--peer",
         action="append",
-        choices=PEERS,
+        choices=[*PEERS, *tricks.TRICKS, *tricks.COSTS],
         metavar="PEER",
-        help=f"one peer, may be repeated: {', '.join(PEERS)}",
+        help=f"one peer, or one of the tricks, may be repeated: {', '.join(PEERS)}",
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="5 unless told otherwise")
     parser.add_argument(

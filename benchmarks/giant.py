@@ -36,7 +36,9 @@ def sample(host: str, size: int) -> dict[str, float]:
 async def _ours(size: int) -> dict[str, float]:
     async with aiomanager.host(queues={"jobs0": 0, "jobs1": 0}) as manager:
         queue = manager.queue("jobs1")
-        return await _observe("carry", manager, size, lambda: queue.put(1), queue.get)
+        return await observe(
+            "carry", manager.address, manager.authkey, size, lambda: queue.put(1), queue.get
+        )
 
 
 async def _stock(size: int) -> dict[str, float]:
@@ -49,10 +51,12 @@ async def _stock(size: int) -> dict[str, float]:
     async def get() -> None:
         proxy.get()
 
-    return await _observe("carry_blocking", manager, size, put, get)
+    return await observe("carry_blocking", manager.address, manager.authkey, size, put, get)
 
 
-async def _observe(carrier: str, manager: Any, size: int, put: Call, get: Call) -> dict[str, float]:
+async def observe(
+    carrier: str, address: Any, authkey: bytes, size: int, put: Call, get: Call
+) -> dict[str, float]:
     """Put and get on another queue while a process carries the item."""
     for _ in range(20):
         await put()
@@ -61,7 +65,7 @@ async def _observe(carrier: str, manager: Any, size: int, put: Call, get: Call) 
     process = start_child(
         __name__,
         carrier,
-        {"address": manager.address, "authkey": manager.authkey.hex(), "size": size},
+        {"address": address, "authkey": authkey.hex(), "size": size},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
