@@ -43,15 +43,11 @@ class Trick:
 
 TRICKS: Mapping[str, Trick] = {
     "none": Trick("none: how far two equal sides differ", "nothing", "put_by_many", 12_000),
-    "halves-put": Trick("halves, puts of 64 tasks", "halves", "put_by_many", 12_000),
-    "halves-put-256": Trick(
-        "halves, puts of 256 tasks", "halves", "put_by_many", 12_000, tasks=256
+    "halves-put": Trick("halves, puts of 1,024 tasks", "halves", "put_by_many", 20_000, tasks=1024),
+    "halves-put-512": Trick(
+        "halves, puts of 512 tasks", "halves", "put_by_many", 20_000, tasks=512
     ),
-    "halves-put-1024": Trick(
-        "halves, puts of 1,024 tasks", "halves", "put_by_many", 20_000, tasks=1024
-    ),
-    "halves-get": Trick("halves, gets of 64 tasks", "halves", "get_by_many", 8_000),
-    "halves-get-256": Trick("halves, gets of 256 tasks", "halves", "get_by_many", 8_000, tasks=256),
+    "halves-get": Trick("halves, gets of 256 tasks", "halves", "get_by_many", 8_000, tasks=256),
     "halves-get-128": Trick("halves, gets of 128 tasks", "halves", "get_by_many", 8_000, tasks=128),
     "halves-get-1024": Trick(
         "halves, gets of 1,024 tasks", "halves", "get_by_many", 20_000, tasks=1024

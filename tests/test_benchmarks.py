@@ -38,7 +38,7 @@ def test_a_benchmark_prints_its_claims_and_its_table():
 def test_a_trick_is_measured_with_it_and_without_it():
     """One that is a constant, one that is a function, and what is no trick but a cost."""
     printed = run("--only=tricks", "--peer=halves-get", "--peer=plain", "--peer=seals")
-    for label in ("halves, gets of 64 tasks", "plain requests read at once, stock calls"):
+    for label in ("halves, gets of 256 tasks", "plain requests read at once, stock calls"):
         assert f"\n  {label}  " in printed, printed
     assert "seals over TCP, one put after the other, to without" in printed
     assert "!" not in printed, printed

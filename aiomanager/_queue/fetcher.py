@@ -12,7 +12,7 @@ from weakref import ref
 
 import anyio
 
-from .._concurrency.batching import MANY, Batcher
+from .._concurrency.batching import Batcher
 from .._concurrency.event_loop import call_in, call_soon, current_loop
 from .._concurrency.futures import Failure, Future, attempt, replica, start_detached
 from .._ground.errors import ConnectionLostError
@@ -20,6 +20,10 @@ from ..engines.base import ANSWER_GRACE, QueueEngine, Received, Settlement
 
 # How many items one call to the host asks for at most.
 FETCH_ITEMS = 1024
+
+# So many waiters are half of many: they are fetched for while the others take what they have got.
+# With fewer, messages more cost what that brings.
+MANY = 64
 
 # A wait that is about to end is not cut shorter than this, in seconds.
 SHORTEST_WAIT = 0.01

@@ -9,8 +9,8 @@ import anyio.lowlevel
 import pytest
 
 from aiomanager import AsyncQueue
-from aiomanager._concurrency.batching import MANY
 from aiomanager._concurrency.futures import Future
+from aiomanager._queue.fetcher import MANY
 from aiomanager.engines.base import Received
 from aiomanager.engines.memory import MemoryClient, MemoryEngine, MemoryHost
 
