@@ -204,13 +204,6 @@ def known_requests() -> None:
     _put("_wire.requests:_keep", lambda cache, key, value: None)
 
 
-def own_scan() -> None:
-    """The arguments of a request are read by `json.loads`."""
-    import json
-
-    _put("_wire.requests:_scan", lambda text, start: (json.loads(text), len(text)))
-
-
 def one_send() -> None:
     """What the host answers is put into line before it is sent, however small it is."""
 

@@ -145,9 +145,6 @@ TRICKS: Mapping[str, Trick] = {
     "known-many": Trick(
         "requests known, gets of 64 tasks", "known_requests", "get_by_many", 8_000, "processor"
     ),
-    "scan": Trick(
-        "arguments scanned, one get after the other", "own_scan", "get_one", 2_000, "processor"
-    ),
     "one-send": Trick(
         "answers sent at once, one put after the other", "one_send", "put_one", 3_000, "processor"
     ),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -45,8 +45,6 @@ _arguments: dict[bytes, Sequence[Any]] = {}
 _packed_arguments: dict[tuple[str, tuple[Any, ...]], bytes] = {}
 _cuts: dict[bytes, struct.Struct] = {}
 
-# One list of a text, in a third of the time that `json.loads` takes.
-_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 K = TypeVar("K")
@@ -228,11 +226,8 @@ def _read_names(packed: bytes) -> tuple[str, ...]:
 
 
 def _read_arguments(packed: bytes) -> Sequence[Any]:
-    try:
-        args, end = _scan(str(packed, "ascii"), 0)
-    except StopIteration:
-        raise ValueError("the arguments of a request are no JSON") from None
-    if not isinstance(args, list) or end != len(packed):
+    args: Sequence[Any] = json.loads(str(packed, "ascii"))
+    if type(args) is not list:
         raise ValueError("the arguments of a request are a list")
     if len(packed) <= _CACHED_SIZE:
         _keep(_arguments, packed, args)
