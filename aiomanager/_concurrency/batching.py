@@ -38,12 +38,18 @@ class Submitted(Future[T]):
 
 
 class Batcher(Generic[Entry, T]):
-    """Sends what waits as one batch while the batch before is on its way.
+    """Entries that wait are sent as one batch while the batch before is on its way.
 
-    An entry that comes alone leaves at once. After a batch of several, those whom its outcomes
-    wake have a turn of the event loop in which to come along: else the first of them would leave
-    alone, and all others wait for it. Where they are many, half of them leave sooner, and one half
-    is on its way while the other works on what it has got.
+    Batching rule:
+
+    1. Idle: an entry is sent at once.
+    2. After a batch of n > 1: one turn of the event loop is waited, so that the tasks which its
+       outcomes have just woken join the next batch. Else the first of them would leave alone, and
+       all others would wait for it.
+    3. If max(MANY, n/2) entries are there before that turn is over, they are sent now: one half is
+       on its way while the other works on what it has got.
+
+    One batch at a time is under way, so entries arrive in the order in which they were submitted.
 
     Args:
         send: starts to send a batch; the outcome is one for each entry, in order, a `Failure` for

@@ -1,9 +1,10 @@
-"""Work that no cancellation of its caller reaches.
+"""Futures whose waiter may be cancelled without cancelling the work.
 
-A native `task.cancel()` goes through anyio's shields, and a request that is half written or half
-read cannot be left: the connection would answer the next caller with it. So whatever talks to a
-host goes on by itself, and callers wait for its outcome, which they may leave at any time: what
-came for somebody who has left is never nobody's.
+A request that is half written or half read cannot be left: the connection would answer the next
+caller with it. Shields do not help, as a native `task.cancel()` goes through those of anyio. So the
+work runs in a task of its own (`start_detached`), and its caller waits for a `Future`, which it may
+leave at any time. If the waiter is gone when the result arrives, `discard(result)` is called, so
+that nothing is dropped.
 
 An outcome is a value or an error, and says which it is: a value may be an exception, too.
 """

@@ -53,13 +53,24 @@ Outcome = list[Received] | Failure
 
 
 class Fetcher:
-    """One fetch for all waiters, going on only while somebody waits: so waiting costs neither a
-    thread nor a connection each, and what a call brought back always belongs to somebody, the one
-    it was for, the next in line, or the queue again.
+    """One fetch for all waiters of a queue, under way only while somebody waits: waiting costs
+    neither a thread nor a connection each. An item that a fetch brought back always belongs to
+    exactly one of its waiter, the next waiter in line, and the queue again.
 
-    Those whom a fetch has served have a turn of the event loop in which to come along to the next.
-    Where they are many, and messages cheap, half of them are fetched for while the other half takes
-    what it has got.
+    The way of an item:
+
+    1. `receive` enters a waiter at the end of the line. If no fetch is under way, one is gathered:
+       it starts after one turn of the event loop, for all who came in that turn.
+    2. The engine's `receive` brings up to as many items as were wanted (`_arrived`). Each waiter
+       gets its share, first come, first served; items for waiters who have left are handed back.
+    3. Shares of waiters who take (`get`) are taken at the host in one message (`_take`), in the
+       order of the fetches. A waiter gets only those items that the host confirms; a waiter who
+       gets none goes back to its place in the line.
+    4. The waiter wakes (`_deal`). If it was cancelled in the meantime, `discard` hands its items
+       back (`hand_back`), before anything more is asked of the queue.
+
+    If MANY waiters are in line and messages are cheap, the next fetch starts at step 2 and not
+    after step 4: one half is fetched for while the other half takes its items.
     """
 
     def __init__(self, engine: QueueEngine) -> None:
