@@ -49,7 +49,10 @@ def pack(parts: Sequence[Buffer], seal: Seal | None = None) -> list[Buffer]:
     """Put the length before a message that is given in parts, and its tag behind it where it is
     sealed; small messages become one part."""
     if seal is not None:
-        parts = [*parts, seal.tag(parts)]
+        tag = seal.tag(parts)
+        if len(parts) == 1 and len(parts[0]) < BULK_SIZE - TAG_SIZE:
+            return [b"".join((_SHORT.pack(len(parts[0]) + TAG_SIZE), parts[0], tag))]
+        parts = [*parts, tag]
     if len(parts) == 1 and len(parts[0]) < BULK_SIZE:
         return [_SHORT.pack(len(parts[0])) + parts[0]]
     size = sum(map(len, parts))
