@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+from weakref import ref
 
 import anyio
 
-from .._concurrency.event_loop import call_when_readable
+from .._concurrency.event_loop import call_in, call_when_readable, current_loop, is_running
 from .._ground.addresses import Address
 from .._ground.buffers import Buffer
 from .._ground.errors import AuthenticationError, ConnectionLostError
@@ -41,6 +43,7 @@ class StreamConnection(Connection):
         self._socket = sock
         self._address = address
         self._end = end
+        self._thread, self._loop = threading.get_ident(), ref(current_loop())
         self._stop_listening: Callable[[], object] = lambda: None
         self._awaits_reply = False
 
@@ -136,6 +139,14 @@ class StreamConnection(Connection):
 
     def close(self) -> None:
         if self._socket.fileno() == -1:
+            return
+        loop = self._loop()
+        if threading.get_ident() != self._thread and loop is not None and is_running(loop):
+            # On its own thread, as no event loop bears that another one changes what it watches.
+            # The host shall know at once.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            call_in(loop, self.close)
             return
         self._stop_listening()
         # Without an event loop there is nobody to notify.
