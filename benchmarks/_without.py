@@ -237,8 +237,7 @@ def call_limit() -> None:
 def seals() -> None:
     """Neither side says that somebody could stand in between."""
     for side, place in (
-        ("client", "_transport.stream:client_handshake"),
-        ("client", "_transport.thread:client_handshake"),
+        ("client", "_transport.approach:client_handshake"),
         ("server", "_host.connection:server_handshake"),
     ):
         handshake = _get(f"_wire.handshake:{side}_handshake")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from .._ground.addresses import Address
 from .._ground.errors import AioManagerError, ConfigurationError, ConnectionLostError
+from .._wire.handshake import Handshake, client_handshake
 from .errors import refused, said, unreachable
 from .patience import attempts
 
@@ -29,6 +30,25 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return self.where if isinstance(self.where, str) else str(self.where[0])
+
+
+class Transport:
+    """What both transports have of a host, and say to it first.
+
+    Args:
+        connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
+            however many attempts, to authenticate and to introduce oneself.
+    """
+
+    def __init__(self, address: Address, authkey: bytes, connect_timeout: float) -> None:
+        self._address = address
+        self._authkey = authkey
+        self._timeout = connect_timeout
+        self._good: Place | None = None  # where the host was found last
+
+    def _handshake(self) -> Handshake:
+        """This side's part of a handshake. On TCP somebody could stand in between."""
+        return client_handshake(self._authkey, sealed=self._address.kind == "tcp")
 
 
 class Approach:

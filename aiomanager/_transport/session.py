@@ -93,9 +93,8 @@ class Session:
         self._ids = itertools.count(1)
         self._pending = Unanswered(self.patience)
         self.state = State.IDLE
-        self.connection: Connection | None = (
-            None  # while it is OPEN, which the host's leases hang on
-        )
+        # There while it is OPEN. The host's leases hang on it.
+        self.connection: Connection | None = None
         self._ever_connected = False
         self._why_closed = "this manager is closed"
         self._stopped = False  # the host has said that it ends
@@ -104,9 +103,8 @@ class Session:
         self._asked = 0.0  # when it was last asked something while it owed no answer
         self._pauses = Pauses()
         self._connecting: anyio.CancelScope | None = None  # there while that goes on
-        self._unsent: deque[Sequence[Buffer]] = (
-            deque()
-        )  # what the connection could not take at once
+        # What the connection could not take at once.
+        self._unsent: deque[Sequence[Buffer]] = deque()
         self._watching: anyio.CancelScope | None = None  # there while the watch sleeps
         # Which run of the host answers, once it has said so; what was counted in another is gone.
         self.host_run: int | None = None
@@ -210,8 +208,7 @@ class Session:
             connection.close()
         self.farewell.leave()
 
-    # -- the life of a connection
-    # -------------------------------------------------------------------
+    # -- the life of a connection -------------------------------------------------------------
 
     def _start(self) -> None:
         if self._pending and self.state is State.IDLE:

@@ -25,8 +25,7 @@ from .._ground.buffers import Buffer
 from .._ground.errors import AuthenticationError, ConnectionLostError
 from .._wire.endpoint import Endpoint
 from .._wire.framing import TURN_SIZE, one_write, unsent
-from .._wire.handshake import client_handshake
-from .approach import Approach, Place
+from .approach import Approach, Transport
 from .base import Connection, Conversation, introduce
 from .connecting import connect, find, is_silent
 from .errors import connecting, in_time, talking
@@ -194,19 +193,8 @@ class StreamConnection(Connection):
             raise EOFError
 
 
-class StreamTransport:
-    """Makes connections of the stream transport.
-
-    Args:
-        connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
-            however many attempts, to authenticate and to introduce oneself.
-    """
-
-    def __init__(self, address: Address, authkey: bytes, connect_timeout: float) -> None:
-        self._address = address
-        self._authkey = authkey
-        self._timeout = connect_timeout
-        self._good: Place | None = None  # where the host was found last
+class StreamTransport(Transport):
+    """Makes connections of the stream transport."""
 
     async def open(self, name: str | None, /, **said: Any) -> Connection:
         """Connect, authenticate, and introduce this side, as `Opener` has it.
@@ -233,8 +221,7 @@ class StreamTransport:
         connection: StreamConnection | None = None
         try:
             with anyio.fail_after(approach.left):
-                sealed = self._address.kind == "tcp"
-                end = Endpoint(client_handshake(self._authkey, sealed=sealed))
+                end = Endpoint(self._handshake())
                 connection = StreamConnection(await connect(approach), self._address, end)
                 await connection.greet(name, said)
         except BaseException:

@@ -30,9 +30,8 @@ from .._ground.addresses import Address
 from .._ground.buffers import Buffer
 from .._ground.errors import ConnectionLostError
 from .._wire.endpoint import Endpoint
-from .._wire.handshake import client_handshake
 from .._wire.hello import Hello
-from .approach import Approach, Place
+from .approach import Approach, Place, Transport
 from .base import Connection, Conversation, introduce, run_now
 from .blocking import Blocking, BlockingPipe, BlockingSocket, time_left
 from .connecting import apart, connect_now, find_now
@@ -170,20 +169,10 @@ class ThreadConnection(Connection):
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
 
 
-class ThreadTransport:
-    """Makes connections of the thread transport.
+class ThreadTransport(Transport):
+    """Makes connections of the thread transport."""
 
-    Args:
-        connect_timeout: seconds for the whole of a connection: to look its name up, to connect, by
-            however many attempts, to authenticate and to introduce oneself.
-    """
-
-    def __init__(self, address: Address, authkey: bytes, connect_timeout: float) -> None:
-        self._address = address
-        self._authkey = authkey
-        self._timeout = connect_timeout
-        self._limiter: anyio.CapacityLimiter | None = None
-        self._good: Place | None = None  # where the host was found last
+    _limiter: anyio.CapacityLimiter | None = None
 
     async def open(self, name: str | None, /, **said: Any) -> Connection:
         """Connect, authenticate, and introduce this side, as `Opener` has it.
@@ -255,7 +244,7 @@ class ThreadTransport:
     def _connect_once(
         self, name: str | None, said: Mapping[str, Any], approach: ThreadApproach
     ) -> tuple[Blocking, Hello | None]:
-        handshake = client_handshake(self._authkey, sealed=self._address.kind == "tcp")
+        handshake = self._handshake()
         if self._address.kind == "pipe":
             blocking = approach.hold(BlockingPipe(_open_pipe(approach), handshake))
         else:

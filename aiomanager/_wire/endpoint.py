@@ -86,14 +86,13 @@ class Endpoint:
     def shake(self) -> None:
         """Go on with the handshake as far as what was read allows; raises as `next`."""
         while self.greeted is None and (message := self._reader.next()) is not None:
-            self.take(message)
+            self._take(message)
 
     def forget(self) -> None:
         """Drop what has come of a message: nobody will read the rest."""
         self._reader = MessageReader()
 
-    def take(self, message: Buffer) -> None:
-        """The next message of the handshake, for a driver whose system has messages itself."""
+    def _take(self, message: Buffer) -> None:
         try:
             self._say(self._handshake.send(message))
         except StopIteration as stop:

@@ -19,7 +19,7 @@ import pytest
 import aiomanager
 from aiomanager import AioManagerError, AuthenticationError, ConfigurationError, ConnectionLostError
 from aiomanager._ground.addresses import Address
-from aiomanager._transport import base, connecting, stream, thread
+from aiomanager._transport import approach, base, connecting
 from aiomanager._transport.errors import unreachable
 from aiomanager._wire.handshake import Handshake, client_handshake
 from tests.support.hosts import KEY
@@ -115,8 +115,7 @@ def handshake(steps: int) -> Fault:
                 answer = yield real.send(answer)
             raiser()
 
-        for transport in (stream, thread):
-            patch.setattr(transport, "client_handshake", handshake)
+        patch.setattr(approach, "client_handshake", handshake)
 
     return break_it
 
