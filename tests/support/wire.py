@@ -20,6 +20,26 @@ from aiomanager._wire.requests import pack_ids, pack_request, pack_settlements
 _stdlib: Any = connection
 
 
+def say(sock: socket, message: bytes) -> None:
+    """Write one message, as it is."""
+    sock.sendall(b"".join(bytes(part) for part in pack([message])))
+
+
+def hear(sock: socket) -> bytes:
+    """Read one message, as it stands on the wire, and nothing of the next; raises EOFError."""
+    (size,) = struct.unpack("!i", _exactly(sock, 4))
+    return _exactly(sock, size)
+
+
+def _exactly(sock: socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        if not (piece := sock.recv(size - len(data))):
+            raise EOFError
+        data += piece
+    return data
+
+
 class StockMessages:
     """The messages of a client that knows only the standard library, past the handshake."""
 

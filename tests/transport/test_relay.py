@@ -23,6 +23,7 @@ import aiomanager
 from aiomanager import AioManagerError
 from aiomanager._host.server import QueueServer
 from tests.support.hosts import KEY, serving, stock_client
+from tests.support.wire import hear, say
 
 pytestmark = pytest.mark.every_python
 
@@ -45,26 +46,6 @@ class Code:
 
 def _run(where: str) -> None:
     ran.append(where)
-
-
-def hear(sock: socket.socket) -> bytes:
-    """One message, as it stands on the wire."""
-    (size,) = struct.unpack("!i", _exactly(sock, 4))
-    return _exactly(sock, size)
-
-
-def say(sock: socket.socket, message: bytes) -> None:
-    """The same."""
-    sock.sendall(struct.pack("!i", len(message)) + message)
-
-
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        if not (piece := sock.recv(size - len(data))):
-            raise EOFError
-        data += piece
-    return data
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Self
 from aiomanager._wire.framing import pack
 from tests.support.hosts import KEY
 from tests.support.waiting import wait_until_sync
-from tests.support.wire import stock_server_handshake
+from tests.support.wire import hear, stock_server_handshake
 
 
 class Rogue:
@@ -96,19 +96,6 @@ class Rogue:
         """Send a message."""
         self.say(peer, b"".join(bytes(part) for part in pack([message])))
 
-    def hear(self, peer: socket.socket) -> bytes:
-        """Receive a message."""
-        (size,) = struct.unpack("!i", self._exactly(peer, 4))
-        return self._exactly(peer, size)
-
-    def _exactly(self, peer: socket.socket, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            if not (piece := peer.recv(size - len(data))):
-                raise EOFError
-            data += piece
-        return data
-
     def drip(self, peer: socket.socket, data: bytes) -> None:
         """Send byte by byte, for longer than anybody waits."""
         for byte in data:
@@ -124,7 +111,7 @@ class Rogue:
             while steps > 0:
                 steps -= 1
                 if step is None:
-                    step = handshake.send(self.hear(peer))
+                    step = handshake.send(hear(peer))
                 else:
                     self.tell(peer, step)
                     step = next(handshake)
@@ -132,7 +119,7 @@ class Rogue:
     def accept_connection(self, peer: socket.socket) -> None:
         """Go along until the peer has asked to be accepted."""
         self.shake(peer)
-        self.hear(peer)
+        hear(peer)
 
 
 class HasTheKey(Rogue):
@@ -279,7 +266,7 @@ class WelcomesNobody(Rogue):
 
     def meet(self, peer: socket.socket) -> None:
         self.tell(peer, b"#CHALLENGE#" + b"r" * 20)
-        self.hear(peer)
+        hear(peer)
         self.tell(peer, b"#PERHAPS#")
 
 
@@ -288,9 +275,9 @@ class WelcomesEverybody(Rogue):
 
     def meet(self, peer: socket.socket) -> None:
         self.tell(peer, b"#CHALLENGE#" + b"r" * 20)
-        self.hear(peer)
+        hear(peer)
         self.tell(peer, b"#WELCOME#")
-        self.hear(peer)
+        hear(peer)
         self.tell(peer, b"{sha256}" + b"r" * 32)
 
 
@@ -309,7 +296,7 @@ class TakesAllOfIt(Rogue):
     def meet(self, peer: socket.socket) -> None:
         self.accept_connection(peer)
         self.tell(peer, pickle.dumps(("#RETURN", "x" * 300_000)))
-        self.hear(peer)
+        hear(peer)
         self.drip(peer, bytes(pack([pickle.dumps(("#RETURN", "x" * 1000))])[0]))
 
 
