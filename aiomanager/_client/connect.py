@@ -17,7 +17,7 @@ from .options import ConnectOptions, Transport
 
 # Each scheme's client. Other engines are registered in the same way.
 register("tcp", "unix", "pipe", factory=ManagerClient)
-register("memory", factory=lambda address, _, queues: MemoryHostClient(address, queues))
+register("memory", factory=lambda address, _, options: MemoryHostClient(address, options.queues))
 
 
 ADDRESS_VARIABLE = "AIOMANAGER_ADDRESS"
@@ -75,8 +75,9 @@ def connect(
         on_reconnect=on_reconnect,
         wait_slice=wait_slice,
         transport=transport,
+        queues=queues,
     )
-    return AsyncManager(where, key, options, memory_queues=queues)
+    return AsyncManager(where, key, options)
 
 
 def host(

@@ -112,13 +112,12 @@ class HostedObjects(ABC):
         Cancelled, it was made or was not.
         """
         check_options(check_name(name), maxsize, lease_timeout, max_deliveries)
-        options: dict[str, Any] = {"maxsize": maxsize}
-        if lease_timeout is not None:
-            options["lease_timeout"] = lease_timeout
-        if dead_letter is not None:
-            options["dead_letter"] = dead_letter
-        if max_deliveries is not None:
-            options["max_deliveries"] = max_deliveries
+        options = {
+            "maxsize": maxsize,
+            "lease_timeout": lease_timeout,
+            "dead_letter": dead_letter,
+            "max_deliveries": max_deliveries,
+        }
         await self._declare(name, options)
         return self.queue(name)
 

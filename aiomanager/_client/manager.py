@@ -50,14 +50,11 @@ class AsyncManager(HostedObjects):
         address: Address | HostProcess,
         authkey: bytes,
         options: ConnectOptions,
-        *,
-        memory_queues: Mapping[str, int] | None = None,
     ) -> None:
         self.authkey = authkey
         self._process = address if isinstance(address, HostProcess) else None
         self._address = None if isinstance(address, HostProcess) else address
         self._options = options
-        self._memory_queues = memory_queues
         self._client: HostClient | None = None  # while it is connected
         self._queues: dict[str, AsyncQueue[Any, Any]] = {}
         self._open = False
@@ -186,7 +183,7 @@ class AsyncManager(HostedObjects):
             if self._process is not None:
                 self._address = parse(await self._process.start())
             assert self._address is not None
-            self._client = client_of(self._address, self.authkey, self._told())
+            self._client = client_of(self._address, self.authkey, self._options)
             await self._client.open(lambda: self._unwanted)
             self._open = not self._unwanted
         finally:
@@ -199,11 +196,6 @@ class AsyncManager(HostedObjects):
             await self._close()
         finally:
             given_up.set()
-
-    def _told(self) -> Any:
-        """What the client of the host is told beside its address and its key."""
-        assert self._address is not None
-        return self._memory_queues if self._address.kind == "memory" else self._options
 
     @property
     def _connected(self) -> HostClient:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ class ConnectOptions:
     on_reconnect: Callable[[], None] | None = None
     wait_slice: float = 0.5
     transport: Transport | None = None
+    queues: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
