@@ -28,11 +28,7 @@ class OwnClients:
         queues: those of the host.
     """
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        queues: HostQueues,
-    ) -> None:
+    def __init__(self, reactor: Reactor, queues: HostQueues) -> None:
         self.clients = Clients(reactor, self._forgotten)
         self.client_of: dict[Peer, tuple[str, Client]] = {}
         self._reactor = reactor

@@ -43,7 +43,7 @@ class HostQueues(Mapping[str, HostedQueue]):
 
     Args:
         others: the names of what else is registered.
-        on_new: called with the name of each new queue.
+        on_new: called with each new queue and its name.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class HostQueues(Mapping[str, HostedQueue]):
         answers: Answers,
         reserve: Reserve,
         others: Callable[[], Iterator[str]],
+        on_new: Callable[[str, HostedQueue], None],
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -61,7 +62,7 @@ class HostQueues(Mapping[str, HostedQueue]):
         self._others = others
         self._queues: dict[str, HostedQueue] = {}
         self._declared: dict[str, Declared] = {}
-        self.on_new: Callable[[str, HostedQueue], None] = lambda name, queue: None
+        self._on_new = on_new
 
     def __getitem__(self, name: str) -> HostedQueue:
         return self._queues[name]
@@ -71,9 +72,6 @@ class HostQueues(Mapping[str, HostedQueue]):
 
     def __len__(self) -> int:
         return len(self._queues)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._queues
 
     def find(self, name: str) -> HostedQueue:
         """A queue; raises the error for a name that is not here."""
@@ -136,7 +134,7 @@ class HostQueues(Mapping[str, HostedQueue]):
             afford=self._reserve.afford,
             warn=self._reactor.warn,
         )
-        self.on_new(name, queue)
+        self._on_new(name, queue)
 
     def start(self) -> None:
         """Make the queues that the host is started with."""

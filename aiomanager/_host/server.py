@@ -19,9 +19,8 @@ from .._broker.outcomes import Answers
 from .._broker.queue import HostedQueue
 from .._ground.addresses import ServerAddress, url_of
 from .._ground.buffers import Buffer
-from .._ground.errors import ConfigurationError
 from .._ground.sockets import configure
-from .._wire.hello import OLD_CLIENT_PREFIX, VERSION, Hello, pack_hello
+from .._wire.hello import OLD_CLIENT_PREFIX, VERSION, Hello, pack_hello, versions_differ
 from .._wire.messages import QUEUE_PREFIX, STOCK_METHODS, Answer, dump
 from .._wire.passthrough import put_in
 from .._wire.requests import is_request, read_request, request_id_of
@@ -81,7 +80,12 @@ class QueueServer(managers.Server):
         self._answers = Answers()
         self._reserve = Reserve()
         self.queues = HostQueues(
-            self.settings, self.reactor, self._answers, self._reserve, self._registered
+            self.settings,
+            self.reactor,
+            self._answers,
+            self._reserve,
+            self._registered,
+            self._new_queue,
         )
         self._stock: dict[str, StockFace] = {}
         self._own = OwnClients(self.reactor, self.queues)
@@ -90,7 +94,6 @@ class QueueServer(managers.Server):
         # of queues that are stored in other objects.
         self.id_to_obj: Any = {"0": _PLACEHOLDER}
         self.id_to_refcount: dict[str, int] = {}
-        self.queues.on_new = self._new_queue
         self.queues.start()
         self.id_to_local_proxy_obj: dict[str, Any] = {}
         self.stop_event = threading.Event()
@@ -312,9 +315,9 @@ class QueueServer(managers.Server):
         match method:
             case "accept_connection" | "dummy":
                 if isinstance(first, str) and first.startswith(OLD_CLIENT_PREFIX):
-                    answer = ("#ERROR", _older())
+                    answer = ("#ERROR", versions_differ("the host", VERSION, 1))
             case "queues":  # not of the standard library: so a client of version 1 knew a host
-                answer = ("#ERROR", _older())
+                answer = ("#ERROR", versions_differ("the host", VERSION, 1))
             case "create" if not isinstance(first, str):
                 return False
             case "create" if first in self.queues:
@@ -397,11 +400,3 @@ class QueueServer(managers.Server):
             return "#RETURN", getattr(self, method)(None, *args, **kwds)
         except Exception:
             return "#TRACEBACK", format_exc()
-
-
-def _older() -> Exception:
-    """What a client of version 1, which says no hello, is told."""
-    return ConfigurationError(
-        f"the host speaks version {VERSION} of aiomanager's protocol, and this client version 1: "
-        "install the same release of aiomanager on both sides"
-    )

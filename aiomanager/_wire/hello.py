@@ -64,10 +64,20 @@ def read_hello(message: Buffer) -> Hello:
 def check_version(version: int, address: object) -> None:
     """Raise `ConfigurationError` where a host speaks another version than this client."""
     if version != VERSION:
-        raise ConfigurationError(
-            f"the host at {address} speaks version {version} of aiomanager's protocol, and this "
-            f"client version {VERSION}: install the same release of aiomanager on both sides"
-        )
+        raise versions_differ(f"the host at {address}", version, VERSION)
+
+
+def versions_differ(host: str, hosts: int, clients: int) -> ConfigurationError:
+    """The error, for the client, of a host that does not understand it.
+
+    Args:
+        host: what the error calls it.
+        hosts, clients: the versions of both.
+    """
+    return ConfigurationError(
+        f"{host} speaks version {hosts} of aiomanager's protocol, and this client version "
+        f"{clients}: install the same release of aiomanager on both sides"
+    )
 
 
 def features_of(hello: Hello) -> frozenset[str]:
